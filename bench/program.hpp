@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the benchmark programs have in common: their options, the library's contexts, main.
+#pragma once
+
+#include <benchmark/benchmark.h>
+#include <steepest/steepest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace bench {
+
+// Ends the program when the library refuses: a benchmark has no use for a failed call.
+inline void check(steepest_status status) {
+  if (status == STEEPEST_OK) return;
+  std::fprintf(stderr, "%s: %s\n", steepest_status_name(status), steepest_last_error());
+  std::exit(1);
+}
+
+// A context with that many threads; 0: all cores.
+class library_context {
+ public:
+  explicit library_context(int threads) {
+    steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
+    options.num_threads = threads;
+    check(steepest_context_create(&options, &context_));
+  }
+  library_context(const library_context&) = delete;
+  library_context& operator=(const library_context&) = delete;
+  ~library_context() { steepest_context_destroy(context_); }
+
+  steepest_context* get() const { return context_; }
+  int threads() const { return steepest_context_threads(context_); }
+
+ private:
+  steepest_context* context_ = nullptr;
+};
+
+inline int all_threads() { return library_context(0).threads(); }
+
+inline std::string name_of(const char* what, const char* dtype, int64_t count, int threads) {
+  return std::string(what) + '/' + dtype + '/' + std::to_string(count) +
+         "/threads:" + std::to_string(threads);
+}
+
+// `add(quick)` registers the benchmarks. Besides Google Benchmark's options there is --quick.
+inline int run_program(int argc, char** argv, void (*add)(bool quick)) {
+  bool quick = false;
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--quick") == 0)
+      quick = true;
+    else
+      argv[kept++] = argv[i];
+  }
+  argc = kept;
+  benchmark::AddCustomContext("steepest", steepest_build_info());
+  benchmark::AddCustomContext("isa", steepest_isa_name(steepest_context_isa(nullptr)));
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  add(quick);
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
+
+}  // namespace bench

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# The shared and the static library, both linked from one set of objects that src/sources.list names.
+
+# What every target of this project is compiled with, the tests and benchmarks included.
+add_library(steepest_flags INTERFACE)
+target_compile_features(steepest_flags INTERFACE cxx_std_20)
+target_compile_options(steepest_flags INTERFACE
+  -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow $<$<BOOL:${STEEPEST_WERROR}>:-Werror>)
+
+# What it takes to include the headers below src/. Of xsimd only the headers: Debian's target also
+# links xtl, which they do not use.
+add_library(steepest_internal INTERFACE)
+target_include_directories(steepest_internal INTERFACE
+  "${CMAKE_CURRENT_SOURCE_DIR}/include" "${CMAKE_CURRENT_SOURCE_DIR}/src")
+target_include_directories(steepest_internal SYSTEM INTERFACE
+  $<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>)
+target_link_libraries(steepest_internal INTERFACE steepest_flags TBB::tbb)
+
+set(list "${CMAKE_CURRENT_SOURCE_DIR}/src/sources.list")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${list}")
+set(architecture "${CMAKE_SYSTEM_PROCESSOR}")
+if(architecture MATCHES "^(AMD64|amd64)$")
+  set(architecture x86_64)
+elseif(architecture STREQUAL arm64)
+  set(architecture aarch64)
+endif()
+
+file(STRINGS "${list}" flags_lines REGEX "^flags[ \t]")
+foreach(line IN LISTS flags_lines)
+  separate_arguments(flags UNIX_COMMAND "${line}")
+  list(POP_FRONT flags keyword level level_architectures)
+  set(flags_${level} ${flags})
+  string(REPLACE "," ";" architectures_${level} "${level_architectures}")
+endforeach()
+
+add_library(steepest_objects OBJECT)
+file(STRINGS "${list}" source_lines REGEX "^source[ \t]")
+foreach(line IN LISTS source_lines)
+  separate_arguments(words UNIX_COMMAND "${line}")
+  list(POP_FRONT words keyword source level)
+  if(NOT level)
+    target_sources(steepest_objects PRIVATE "src/${source}")
+  elseif(NOT DEFINED architectures_${level})
+    message(FATAL_ERROR "src/sources.list: ${source} names the unknown level '${level}'")
+  elseif(architecture IN_LIST architectures_${level})
+    target_sources(steepest_objects PRIVATE "src/${source}")
+    # Always optimized: what is not inlined becomes a weak symbol, which the linker may share with
+    # code for lesser CPUs.
+    set_property(SOURCE "src/${source}" APPEND PROPERTY COMPILE_OPTIONS -O3 ${flags_${level}})
+  endif()
+endforeach()
+
+set_target_properties(steepest_objects PROPERTIES
+  CXX_EXTENSIONS OFF
+  CXX_VISIBILITY_PRESET hidden
+  VISIBILITY_INLINES_HIDDEN ON
+  POSITION_INDEPENDENT_CODE ON
+  INTERPROCEDURAL_OPTIMIZATION OFF)
+target_compile_options(steepest_objects PRIVATE -fno-lto -Wconversion)
+target_link_libraries(steepest_objects PRIVATE steepest_internal)
+
+add_library(steepest_shared SHARED $<TARGET_OBJECTS:steepest_objects>)
+set(map "${CMAKE_CURRENT_SOURCE_DIR}/src/steepest.map")
+set_target_properties(steepest_shared PROPERTIES
+  SOVERSION ${STEEPEST_ABI_VERSION} LINK_DEPENDS "${map}")
+target_link_options(steepest_shared PRIVATE "-Wl,--version-script=${map}")
+# A sanitizer's functions come with the executable.
+if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  target_link_options(steepest_shared PRIVATE -Wl,--no-undefined)
+endif()
+
+add_library(steepest_static STATIC $<TARGET_OBJECTS:steepest_objects>)
+
+foreach(library steepest_shared steepest_static)
+  set_target_properties(${library} PROPERTIES OUTPUT_NAME steepest LINKER_LANGUAGE CXX)
+  target_include_directories(${library} INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/include")
+  target_link_libraries(${library} PRIVATE TBB::tbb)
+endforeach()
+
+add_library(steepest::shared ALIAS steepest_shared)
+add_library(steepest::static ALIAS steepest_static)
+if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
+  add_library(steepest::steepest ALIAS steepest_static)
+else()
+  add_library(steepest::steepest ALIAS steepest_shared)
+endif()

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "api/arguments.hpp"
+#include "dispatch/tables.hpp"
+#include "kernels/adamw/adamw.hpp"
+#include "kernels/sum_squares/sum_squares.hpp"
+#include "parallel/tiles.hpp"
+
+namespace steepest::api {
+namespace {
+
+constexpr char function[] = "adamw_step";
+
+constexpr uint64_t known_flags = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_MAXIMIZE |
+                                 STEEPEST_ADAMW_COUPLED_L2 | STEEPEST_ADAMW_CAUTIOUS_DECAY |
+                                 STEEPEST_ADAMW_SKIP_NONFINITE | STEEPEST_ADAMW_EMIT_DELTA |
+                                 STEEPEST_FLAG_CONSISTENT;
+
+constexpr int64_t buffers_per_tensor = 6;
+
+steepest_status check_config(const argument& where, const steepest_adamw_config& config) {
+  if (config.flags & ~known_flags)
+    return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
+                      static_cast<unsigned long long>(config.flags & ~known_flags));
+  if ((config.flags & STEEPEST_ADAMW_COUPLED_L2) && (config.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY))
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".flags has COUPLED_L2 and CAUTIOUS_DECAY: there is no decoupled decay to mask");
+  const struct {
+    const char* name;
+    double value;
+    bool valid;
+    const char* rule;
+  } rules[] = {
+      {"lr", config.lr, config.lr >= 0, "finite and not negative"},
+      {"beta1", config.beta1, config.beta1 >= 0 && config.beta1 < 1, "in [0, 1)"},
+      {"beta2", config.beta2, config.beta2 >= 0 && config.beta2 < 1, "in [0, 1)"},
+      {"eps", config.eps, config.eps >= 0, "finite and not negative"},
+      {"weight_decay", config.weight_decay, config.weight_decay >= 0, "finite and not negative"},
+      {"grad_scale", config.grad_scale, true, "finite"},
+  };
+  for (const auto& rule : rules)
+    if (!rule.valid || !std::isfinite(rule.value))
+      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name, rule.value,
+                        rule.rule);
+  if (config.step < 1)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
+                      static_cast<long long>(config.step));
+  return STEEPEST_OK;
+}
+
+// One buffer of a tensor under one config.
+struct buffer_use {
+  const char* field;
+  const void* data;
+  bool used, written;
+};
+
+struct buffer_list {
+  buffer_use uses[buffers_per_tensor];
+};
+
+buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
+  const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
+  const bool amsgrad = (flags & STEEPEST_ADAMW_AMSGRAD) != 0;
+  return {{{"param", tensor.param, true, !emit_delta},
+           {"grad", tensor.grad, true, false},
+           {"exp_avg", tensor.exp_avg, true, true},
+           {"exp_avg_sq", tensor.exp_avg_sq, true, true},
+           {"max_exp_avg_sq", tensor.max_exp_avg_sq, amsgrad, true},
+           {"delta", tensor.delta, emit_delta, true}}};
+}
+
+steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
+                             uint64_t flags) {
+  if (tensor.reserved != 0)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
+                      static_cast<int>(tensor.reserved));
+  const steepest_dtype dtype = tensor.param_dtype;
+  const struct {
+    const char* name;
+    steepest_dtype dtype;
+  } dtypes[] = {{"param_dtype", dtype},
+                {"grad_dtype", tensor.grad_dtype},
+                {"exp_avg_dtype", tensor.exp_avg_dtype},
+                {"exp_avg_sq_dtype", tensor.exp_avg_sq_dtype},
+                {"delta_dtype", (flags & STEEPEST_ADAMW_EMIT_DELTA) ? tensor.delta_dtype : dtype}};
+  for (const auto& field : dtypes) {
+    if (field.dtype != STEEPEST_F32 && field.dtype != STEEPEST_F64)
+      return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32 or f64 is needed", field.name,
+                        dtype_name(field.dtype), static_cast<int>(field.dtype));
+    if (field.dtype != dtype)
+      return where.fail(STEEPEST_E_DTYPE, ".%s is %s, but param_dtype is %s: all must be the same",
+                        field.name, dtype_name(field.dtype), dtype_name(dtype));
+  }
+  if (const auto status = check_count(where, tensor.count, dtype_size(dtype)); status != STEEPEST_OK)
+    return status;
+  if (tensor.count == 0) return STEEPEST_OK;
+  for (const buffer_use& use : buffers_of(tensor, flags).uses)
+    if (use.used)
+      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, dtype);
+          status != STEEPEST_OK)
+        return status;
+  return STEEPEST_OK;
+}
+
+bool representable(const adamw_prepared& prepared, steepest_dtype dtype) {
+  const auto finite = [](const auto& k) {
+    return std::isfinite(k.grad_factor) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
+           std::isfinite(k.decay) && std::isfinite(k.l2) && std::isfinite(k.c2_hi);
+  };
+  return dtype == STEEPEST_F32 ? finite(prepared.f32) : finite(prepared.f64);
+}
+
+// Reads each tensor with the config that holds for it; neighbours that share a config check it once.
+class tensor_list {
+ public:
+  steepest_status open(const steepest_adamw_config* call_config,
+                       const steepest_adamw_tensor* tensors, int64_t count) {
+    if (const auto status = tensors_.open(function, "tensors", tensors, count); status != STEEPEST_OK)
+      return status;
+    call_config_ = call_config;
+    if (call_config == nullptr) return STEEPEST_OK;
+    steepest_adamw_config known = STEEPEST_ADAMW_CONFIG_INIT;
+    const argument where = {function, "config"};
+    if (const auto status = load_struct(where, call_config, known); status != STEEPEST_OK) return status;
+    return check_config(where, known);
+  }
+
+  // Sets `tensor` and, when it is another than that of the tensor before, `config`.
+  steepest_status read(int64_t i) {
+    tensor = STEEPEST_ADAMW_TENSOR_INIT;
+    if (const auto status = tensors_.load(i, tensor); status != STEEPEST_OK) return status;
+    const steepest_adamw_config* source = tensor.config != nullptr ? tensor.config : call_config_;
+    new_config = i == 0 || source != source_;
+    if (!new_config) return STEEPEST_OK;
+    source_ = source;
+    if (source == nullptr)
+      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: config is null, and tensors[%lld].config too",
+                  function, static_cast<long long>(i));
+    config = STEEPEST_ADAMW_CONFIG_INIT;
+    char name[48];
+    std::snprintf(name, sizeof name, "tensors[%lld].config", static_cast<long long>(i));
+    const argument where = {function, source == call_config_ ? "config" : name};
+    if (const auto status = load_struct(where, source, config); status != STEEPEST_OK) return status;
+    return check_config(where, config);
+  }
+
+  argument at(int64_t i) const { return tensors_.at(i); }
+
+  steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
+  steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
+  bool new_config = false;
+
+ private:
+  struct_array<steepest_adamw_tensor> tensors_;
+  const steepest_adamw_config* call_config_ = nullptr;
+  const steepest_adamw_config* source_ = nullptr;
+};
+
+class step_call {
+ public:
+  step_call(steepest_context& context, tensor_list& list, int64_t count, steepest_step_stats* stats,
+            size_t stats_stride)
+      : context_(context), list_(list), count_(count), stats_(stats), stats_stride_(stats_stride),
+        memory_(context.pool) {}
+
+  steepest_status run() {
+    if (const auto status = check(); status != STEEPEST_OK) return status;
+    if (const auto status = obtain_memory(); status != STEEPEST_OK) return status;
+    if (const auto status = prepare(); status != STEEPEST_OK) return status;
+    bool skip = false;
+    if (scans_ > 0)
+      if (const auto status = scan(skip); status != STEEPEST_OK) return status;
+    if (!skip) {
+      const auto status = adamw_run(context_, jobs_, count_, sums_);
+      if (status != STEEPEST_OK) return status;
+      write_statistics();
+    }
+    for (int64_t i = 0; i < configs_; ++i)
+      if (skipped_[i] != nullptr) *skipped_[i] = skip ? 1 : 0;
+    return STEEPEST_OK;
+  }
+
+ private:
+  steepest_status check() {
+    for (int64_t i = 0; i < count_; ++i) {
+      if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
+      const uint64_t flags = list_.config.flags;
+      if (const auto status = check_tensor(list_.at(i), list_.tensor, flags); status != STEEPEST_OK)
+        return status;
+      configs_ += list_.new_config;
+      scans_ += (flags & STEEPEST_ADAMW_SKIP_NONFINITE) != 0;
+      if (__builtin_add_overflow(elements_, list_.tensor.count, &elements_))
+        return list_.at(i).fail(STEEPEST_E_SHAPE, ".count: the elements of all tensors overflow");
+      tiles_ += tile_count(list_.tensor.count);
+    }
+    return STEEPEST_OK;
+  }
+
+  steepest_status obtain_memory() {
+    memory_.plan<adamw_job>(count_);
+    memory_.plan<adamw_prepared>(configs_);
+    memory_.plan<int32_t*>(configs_);
+    memory_.plan<memory_range>(count_ * buffers_per_tensor);
+    memory_.plan<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
+    memory_.plan<sum_squares_job>(scans_);
+    memory_.plan<squares>(scans_ > 0 ? tiles_ : 0);
+    if (!memory_.reserve())
+      return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tensors, %lld elements)", function,
+                  static_cast<long long>(count_), static_cast<long long>(elements_));
+    jobs_ = memory_.take<adamw_job>(count_);
+    prepared_ = memory_.take<adamw_prepared>(configs_);
+    skipped_ = memory_.take<int32_t*>(configs_);
+    ranges_ = memory_.take<memory_range>(count_ * buffers_per_tensor);
+    sums_ = memory_.take<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
+    if (stats_ == nullptr) sums_ = nullptr;
+    scan_jobs_ = memory_.take<sum_squares_job>(scans_);
+    scan_results_ = memory_.take<squares>(scans_ > 0 ? tiles_ : 0);
+    return STEEPEST_OK;
+  }
+
+  steepest_status prepare() {
+    int64_t config_index = -1;
+    int64_t first_tile = 0;
+    int64_t scan_tile = 0;
+    int64_t range_count = 0;
+    int64_t scan_index = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      list_.read(i);
+      const steepest_adamw_tensor& tensor = list_.tensor;
+      const uint64_t flags = list_.config.flags | context_.flags;
+      if (list_.new_config) {
+        prepared_[++config_index] = adamw_prepare(list_.config);
+        skipped_[config_index] = list_.config.skipped;
+      }
+      const int type = tensor.param_dtype == STEEPEST_F64 ? 1 : 0;
+      const bool exact = (flags & STEEPEST_FLAG_CONSISTENT) != 0;
+      const adamw_prepared& prepared = prepared_[config_index];
+      if (!representable(prepared, tensor.param_dtype))
+        return list_.at(i).fail(STEEPEST_E_INVALID_ARGUMENT,
+                                ": lr, eps, weight_decay or grad_scale of its config overflows %s",
+                                dtype_name(tensor.param_dtype));
+      const adamw_table& kernels = context_.tables->adamw;
+      jobs_[i] = {{tensor.param, tensor.grad, tensor.exp_avg, tensor.exp_avg_sq,
+                   tensor.max_exp_avg_sq, tensor.delta},
+                  &prepared,
+                  exact ? kernels.exact[type] : kernels.fast[type],
+                  tensor.count,
+                  first_tile};
+      first_tile += tile_count(tensor.count);
+      if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {
+        scan_jobs_[scan_index++] = {tensor.grad, context_.tables->sum_squares.fast[type],
+                                    tensor.count, scan_tile, type == 1};
+        scan_tile += tile_count(tensor.count);
+      }
+      if (tensor.count == 0) continue;
+      const auto bytes = static_cast<uintptr_t>(tensor.count * dtype_size(tensor.param_dtype));
+      for (const buffer_use& use : buffers_of(tensor, flags).uses)
+        if (use.used) {
+          const auto begin = reinterpret_cast<uintptr_t>(use.data);
+          ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written};
+        }
+    }
+    return check_overlap(function, "tensors", ranges_, range_count);
+  }
+
+  steepest_status scan(bool& skip) {
+    if (const auto status = sum_squares_run(context_, scan_jobs_, scans_, 1.0, scan_results_);
+        status != STEEPEST_OK)
+      return status;
+    int64_t tile = 0;
+    for (int64_t i = 0; i < scans_; ++i)
+      for (const int64_t end = tile + tile_count(scan_jobs_[i].count); tile < end; ++tile)
+        skip |= scan_results_[tile].nonfinite != 0;
+    if (skip && stats_ != nullptr) write_skipped_statistics();
+    return STEEPEST_OK;
+  }
+
+  void write_skipped_statistics() {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    int64_t scan_index = 0;
+    int64_t tile = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      steepest_step_stats stats = {0, STEEPEST_OK, 0, nan, nan, nan, nan, nan, nan, 0};
+      if (jobs_[i].prepared->flags & STEEPEST_ADAMW_SKIP_NONFINITE) {
+        const int64_t end = tile + tile_count(scan_jobs_[scan_index++].count);
+        for (; tile < end; ++tile) stats.nonfinite += scan_results_[tile].nonfinite;
+      }
+      if (stats.nonfinite > 0) stats.status = STEEPEST_E_NONFINITE;
+      store_statistics(i, stats);
+    }
+  }
+
+  void write_statistics() {
+    if (stats_ == nullptr) return;
+    for (int64_t i = 0; i < count_; ++i) {
+      steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
+      adamw_statistics(jobs_[i], sums_ + jobs_[i].first_tile, stats);
+      store_statistics(i, stats);
+    }
+  }
+
+  void store_statistics(int64_t i, const steepest_step_stats& stats) {
+    auto* bytes = reinterpret_cast<std::byte*>(stats_) + static_cast<size_t>(i) * stats_stride_;
+    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stats_stride_, stats);
+  }
+
+  steepest_context& context_;
+  tensor_list& list_;
+  const int64_t count_;
+  steepest_step_stats* const stats_;
+  const size_t stats_stride_;
+  workspace memory_;
+
+  int64_t configs_ = 0;
+  int64_t scans_ = 0;
+  int64_t elements_ = 0;
+  int64_t tiles_ = 0;
+  adamw_job* jobs_ = nullptr;
+  adamw_prepared* prepared_ = nullptr;
+  int32_t** skipped_ = nullptr;
+  memory_range* ranges_ = nullptr;
+  adamw_sums* sums_ = nullptr;
+  sum_squares_job* scan_jobs_ = nullptr;
+  squares* scan_results_ = nullptr;
+};
+
+steepest_status adamw_step(steepest_context* given_context, const steepest_adamw_config* config,
+                           const steepest_adamw_tensor* tensors, int64_t count,
+                           steepest_step_stats* stats) {
+  tensor_list list;
+  if (const auto status = list.open(config, tensors, count); status != STEEPEST_OK) return status;
+  steepest_context* context = nullptr;
+  if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
+    return status;
+  size_t stats_stride = 0;
+  if (stats != nullptr && count > 0) {
+    stats_stride = struct_size_of(stats);
+    if (const auto status = check_struct_size({function, "stats", 0}, stats_stride);
+        status != STEEPEST_OK)
+      return status;
+  }
+  return step_call(*context, list, count, count > 0 ? stats : nullptr, stats_stride).run();
+}
+
+}  // namespace
+}  // namespace steepest::api
+
+extern "C" steepest_status steepest_adamw_step(steepest_context* context,
+                                               const steepest_adamw_config* config,
+                                               const steepest_adamw_tensor* tensors, int64_t count,
+                                               steepest_step_stats* stats) {
+  return steepest::api::entry(steepest::api::function, [&] {
+    return steepest::api::adamw_step(context, config, tensors, count, stats);
+  });
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every entry point shares: the scope it runs in, and the checks of its arguments. Each check
+// returns a status and sets the error text, which names the argument.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "core/context.hpp"
+#include "core/dtype.hpp"
+#include "core/error.hpp"
+#include "core/fp_environment.hpp"
+#include "steepest/steepest.h"
+
+namespace steepest::api {
+
+// Runs the body of an entry point: in our floating-point environment, with errno as it was found,
+// and with no exception leaving.
+template <class F>
+steepest_status entry(const char* function, F&& body) noexcept {
+  const int saved_errno = errno;
+  steepest_status status = STEEPEST_E_INTERNAL;
+  try {
+    const fp_environment environment;
+    status = body();
+  } catch (const std::bad_alloc&) {
+    status = fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory", function);
+  } catch (...) {
+    status = fail(STEEPEST_E_INTERNAL, "%s: unexpected exception", function);
+  }
+  errno = saved_errno;
+  return status;
+}
+
+// An argument's name for the error text: "adamw_step: tensors[3]", or without the index.
+struct argument {
+  const char* function;
+  const char* name;
+  int64_t index = -1;
+
+  // "<function>: <name>" and then the text, for instance ".exp_avg is null (count = 768)".
+  [[gnu::format(printf, 3, 4)]] steepest_status fail(steepest_status status, const char* format,
+                                                     ...) const;
+};
+
+// The context itself, or for NULL the default one.
+steepest_status resolve_context(const char* function, steepest_context* given,
+                                steepest_context*& context);
+
+// The growth rule (see the header) on raw bytes: copies a caller's struct over `known`, which holds
+// the INIT values. `struct_size` is the caller's.
+steepest_status load_bytes(const argument& where, const void* given, size_t struct_size, void* known,
+                           size_t known_size);
+
+steepest_status check_struct_size(const argument& where, size_t struct_size);
+
+inline size_t struct_size_of(const void* given) {
+  size_t size = 0;
+  std::memcpy(&size, given, sizeof size);
+  return size;
+}
+
+template <class T>
+steepest_status load_struct(const argument& where, const T* given, T& known) {
+  return load_bytes(where, given, struct_size_of(given), &known, sizeof(T));
+}
+
+// A caller's array of structs, read by element 0's struct_size.
+template <class T>
+class struct_array {
+ public:
+  steepest_status open(const char* function, const char* name, const T* first, int64_t count) {
+    where_ = {function, name};
+    if (count < 0)
+      return where_.fail(STEEPEST_E_SHAPE, ": count is negative (%lld)", static_cast<long long>(count));
+    if (count == 0) return STEEPEST_OK;
+    if (first == nullptr)
+      return where_.fail(STEEPEST_E_INVALID_ARGUMENT, " is null (count = %lld)",
+                         static_cast<long long>(count));
+    first_ = reinterpret_cast<const std::byte*>(first);
+    stride_ = struct_size_of(first);
+    if (const auto status = check_struct_size(at(0), stride_); status != STEEPEST_OK) return status;
+    if (static_cast<uint64_t>(count) > (static_cast<uint64_t>(INT64_MAX) / stride_))
+      return where_.fail(STEEPEST_E_SHAPE, ": count is too large (%lld)", static_cast<long long>(count));
+    return STEEPEST_OK;
+  }
+
+  argument at(int64_t i) const { return {where_.function, where_.name, i}; }
+
+  // `known` holds the INIT values.
+  steepest_status load(int64_t i, T& known) const {
+    const std::byte* element = first_ + static_cast<size_t>(i) * stride_;
+    const size_t size = struct_size_of(element);
+    if (size != stride_)
+      return at(i).fail(STEEPEST_E_INVALID_ARGUMENT, ".struct_size is %zu, but element 0's is %zu", size,
+                        stride_);
+    return load_bytes(at(i), element, stride_, &known, sizeof(T));
+  }
+
+ private:
+  argument where_ = {};
+  const std::byte* first_ = nullptr;
+  size_t stride_ = 0;
+};
+
+// Writes the caller's part of a result.
+template <class T>
+void store_struct(T* out, size_t struct_size, T result) {
+  result.struct_size = struct_size;
+  std::memcpy(out, &result, struct_size < sizeof(T) ? struct_size : sizeof(T));
+}
+
+// A buffer of `count` > 0 elements of a known type: not null, aligned to an element, not wrapping.
+steepest_status check_buffer(const argument& where, const char* field, const void* data,
+                             int64_t count, steepest_dtype dtype);
+steepest_status check_count(const argument& where, int64_t count, int64_t element_size);
+
+// What one kernel touches, to find two that share memory.
+struct memory_range {
+  uintptr_t begin, end;
+  const char* field;
+  int64_t index;  // of the tensor
+  bool written;
+};
+
+// Fails if a written range shares memory with any other range. Reorders `ranges`.
+steepest_status check_overlap(const char* function, const char* name, memory_range* ranges,
+                              int64_t count);
+
+}  // namespace steepest::api

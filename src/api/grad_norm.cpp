@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/arguments.hpp"
+#include "dispatch/tables.hpp"
+#include "kernels/sum_squares/sum_squares.hpp"
+#include "parallel/tiles.hpp"
+
+namespace steepest::api {
+namespace {
+
+constexpr char function[] = "grad_norm";
+
+steepest_status check_vector(const argument& where, const steepest_vector& vector) {
+  if (vector.reserved != 0)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
+                      static_cast<int>(vector.reserved));
+  if (vector.dtype != STEEPEST_F32 && vector.dtype != STEEPEST_F64)
+    return where.fail(STEEPEST_E_DTYPE, ".dtype is %s (%d): f32 or f64 is needed",
+                      dtype_name(vector.dtype), static_cast<int>(vector.dtype));
+  if (const auto status = check_count(where, vector.count, dtype_size(vector.dtype));
+      status != STEEPEST_OK)
+    return status;
+  if (vector.count == 0) return STEEPEST_OK;
+  return check_buffer(where, "data", vector.data, vector.count, vector.dtype);
+}
+
+steepest_status grad_norm(steepest_context* given_context, const steepest_vector* given,
+                          int64_t count, double* norm, int64_t* nonfinite) {
+  struct_array<steepest_vector> vectors;
+  if (const auto status = vectors.open(function, "vectors", given, count); status != STEEPEST_OK)
+    return status;
+  steepest_context* context = nullptr;
+  if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
+    return status;
+
+  int64_t tiles = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    steepest_vector vector = STEEPEST_VECTOR_INIT;
+    if (const auto status = vectors.load(i, vector); status != STEEPEST_OK) return status;
+    if (const auto status = check_vector(vectors.at(i), vector); status != STEEPEST_OK) return status;
+    tiles += tile_count(vector.count);
+  }
+  workspace memory(context->pool);
+  memory.plan<sum_squares_job>(count);
+  memory.plan<squares>(tiles);
+  if (!memory.reserve())
+    return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tiles)", function,
+                static_cast<long long>(tiles));
+  auto* jobs = memory.take<sum_squares_job>(count);
+  auto* results = memory.take<squares>(tiles);
+
+  const sum_squares_table& table = context->tables->sum_squares;
+  const auto& kernels =
+      (context->flags & STEEPEST_FLAG_CONSISTENT) != 0 ? table.exact : table.fast;
+  int64_t first_tile = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    steepest_vector vector = STEEPEST_VECTOR_INIT;
+    vectors.load(i, vector);
+    const bool is_f64 = vector.dtype == STEEPEST_F64;
+    jobs[i] = {vector.data, kernels[is_f64 ? 1 : 0], vector.count, first_tile, is_f64};
+    first_tile += tile_count(vector.count);
+  }
+  norm_result result = {};
+  if (const auto status = norm_run(*context, jobs, count, tiles, results, result);
+      status != STEEPEST_OK)
+    return status;
+  if (norm != nullptr) *norm = result.norm;
+  if (nonfinite != nullptr) *nonfinite = result.nonfinite;
+  return STEEPEST_OK;
+}
+
+}  // namespace
+}  // namespace steepest::api
+
+extern "C" steepest_status steepest_grad_norm(steepest_context* context,
+                                              const steepest_vector* vectors, int64_t count,
+                                              double* norm, int64_t* nonfinite) {
+  return steepest::api::entry(steepest::api::function, [&] {
+    return steepest::api::grad_norm(context, vectors, count, norm, nonfinite);
+  });
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// What surrounds the kernels: the constants of a config, the tiles of a call, the statistics.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/double_double.hpp"
+#include "kernels/adamw/adamw.hpp"
+#include "parallel/tiles.hpp"
+
+namespace steepest {
+
+namespace {
+
+// hi + lo with hi rounded towards zero, see adamw_constants.
+template <class T>
+void split(double_double x, T& hi, T& lo) {
+  hi = static_cast<T>(x.hi);
+  if (double{hi} > x.hi || (double{hi} == x.hi && x.lo < 0))
+    hi = std::nextafter(hi, T(0));
+  lo = static_cast<T>((x.hi - double{hi}) + x.lo);
+  if (lo <= 0) lo = hi * static_cast<T>(0x1p-60);
+}
+
+template <class T>
+adamw_constants<T> constants(const steepest_adamw_config& config, double grad_factor, double f,
+                             double bias1, double bias2) {
+  adamw_constants<T> k = {};
+  const bool coupled = (config.flags & STEEPEST_ADAMW_COUPLED_L2) != 0;
+  k.grad_factor = static_cast<T>(grad_factor);
+  split({config.beta1, 0.0}, k.beta1_hi, k.beta1_lo);
+  split({config.beta2, 0.0}, k.beta2_hi, k.beta2_lo);
+  split(two_sum(1.0, -config.beta1) * f, k.c1_hi, k.c1_lo);
+  split(two_sum(1.0, -config.beta2) * two_product(f, f), k.c2_hi, k.c2_lo);
+  k.eps = static_cast<T>(config.eps * std::sqrt(bias2));
+  k.rate = static_cast<T>(config.lr * std::sqrt(bias2) / bias1);
+  k.decay = coupled ? T(0) : static_cast<T>(config.lr * config.weight_decay);
+  k.l2 = coupled ? static_cast<T>(config.weight_decay) : T(0);
+  return k;
+}
+
+}  // namespace
+
+adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
+  const double bias1 = one_minus_power(config.beta1, config.step);
+  const double bias2 = one_minus_power(config.beta2, config.step);
+  // grad_scale = grad_factor * f. The kernel multiplies by the power of two, which is exact; f goes
+  // into the constants. With COUPLED_L2 the scaled gradient itself is needed, so f = 1.
+  double grad_factor = (config.flags & STEEPEST_ADAMW_MAXIMIZE) ? -config.grad_scale : config.grad_scale;
+  double f = 1.0;
+  if (!(config.flags & STEEPEST_ADAMW_COUPLED_L2) && grad_factor != 0.0) {
+    const int exponent = std::clamp(std::ilogb(grad_factor), -126, 126);
+    const double power = std::copysign(std::ldexp(1.0, exponent), grad_factor);
+    f = grad_factor / power;
+    grad_factor = power;
+  }
+  adamw_prepared prepared = {};
+  prepared.f32 = constants<float>(config, grad_factor, f, bias1, bias2);
+  prepared.f64 = constants<double>(config, grad_factor, f, bias1, bias2);
+  prepared.flags = config.flags;
+  prepared.grad_unit = f;
+  prepared.update_unit = std::sqrt(bias2) / bias1;
+  prepared.momentum_unit = 1.0 / bias1;
+  // alpha_t = (1 - beta1)(1 + beta1^t) / ((1 + beta1)(1 - beta1^t)), and 1 + beta1^t = 2 - bias1.
+  // Where m is the gradient itself, at step 1 or without momentum, alpha is 1 and the estimates are
+  // 0/0: no answer.
+  prepared.snr_floor = config.step == 1 || config.beta1 == 0.0
+                           ? std::numeric_limits<double>::quiet_NaN()
+                           : (1.0 - config.beta1) * (2.0 - bias1) / ((1.0 + config.beta1) * bias1);
+  return prepared;
+}
+
+steepest_status adamw_run(steepest_context& context, const adamw_job* jobs, int64_t count,
+                          adamw_sums* sums) {
+  constexpr int64_t parallel_threshold = int64_t{1} << 15;
+  return for_each_tile(context, jobs, count, parallel_threshold,
+                       [&](const adamw_job& job, int64_t from, int64_t to, int64_t tile) {
+                         job.kernel(*job.prepared, job.buffers, from, to,
+                                    sums == nullptr ? nullptr : sums + tile);
+                       });
+}
+
+void adamw_statistics(const adamw_job& job, const adamw_sums* sums, steepest_step_stats& stats) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  stats.snr_update = nan;
+  stats.snr_momentum = nan;
+  if (job.count == 0) return;
+  adamw_sums total = {};
+  for (int64_t tile = 0; tile < tile_count(job.count); ++tile) {
+    total.update += sums[tile].update;
+    total.grad += sums[tile].grad;
+    total.momentum += sums[tile].momentum;
+    total.param += sums[tile].param;
+    total.nonfinite += sums[tile].nonfinite;
+  }
+  const adamw_prepared& prepared = *job.prepared;
+  const auto rms = [&](double sum, double unit) {
+    return std::sqrt(sum / static_cast<double>(job.count)) * unit;
+  };
+  stats.update_rms = rms(total.update, prepared.update_unit);
+  stats.grad_rms = rms(total.grad, prepared.grad_unit);
+  stats.momentum_rms = rms(total.momentum, prepared.momentum_unit);
+  stats.param_rms = rms(total.param, 1.0);
+  stats.nonfinite = total.nonfinite;
+  const auto snr = [&](double q) { return (q - prepared.snr_floor) / (1.0 - q); };
+  const double momentum_over_grad = stats.momentum_rms / stats.grad_rms;
+  stats.snr_update = snr(stats.update_rms * stats.update_rms);
+  stats.snr_momentum = snr(momentum_over_grad * momentum_over_grad);
+}
+
+}  // namespace steepest

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums of squares in double, and the count of elements that are not finite: the gradient norm, and
+// the scan behind SKIP_NONFINITE.
+#pragma once
+
+#include <cstdint>
+
+#include "core/context.hpp"
+
+namespace steepest {
+
+struct squares {
+  double sum;  // of (scale x)^2
+  int64_t nonfinite;
+};
+
+using sum_squares_kernel = squares (*)(const void* x, int64_t begin, int64_t end, double scale);
+
+// Index [element type: f32, f64].
+struct sum_squares_table {
+  sum_squares_kernel fast[2];
+  sum_squares_kernel exact[2];
+};
+
+struct sum_squares_job {
+  const void* data;
+  sum_squares_kernel kernel;
+  int64_t count;
+  int64_t first_tile;
+  bool is_f64;
+};
+
+// jobs[count] with first_tile set; one result per tile.
+steepest_status sum_squares_run(steepest_context& context, const sum_squares_job* jobs,
+                                int64_t count, double scale, squares* results);
+
+struct norm_result {
+  double norm;
+  int64_t nonfinite;
+};
+
+// The Euclidean norm over all jobs, free of overflow and underflow; results[tiles] is scratch.
+steepest_status norm_run(steepest_context& context, const sum_squares_job* jobs, int64_t count,
+                         int64_t tiles, squares* results, norm_result& result);
+
+}  // namespace steepest

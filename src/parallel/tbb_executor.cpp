@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The library's own executor: one oneTBB task_arena per context. It shares the process's TBB
+// workers with whoever else uses TBB, and sets no global limit.
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/partitioner.h>
+#include <tbb/task_arena.h>
+
+#include <new>
+
+#include "parallel/parallel_for.hpp"
+
+namespace steepest {
+
+namespace {
+
+int32_t concurrency(void* user) { return static_cast<tbb::task_arena*>(user)->max_concurrency(); }
+
+steepest_status run(void* user, int64_t tasks, task_body body, void* argument) {
+  try {
+    static_cast<tbb::task_arena*>(user)->execute([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<int64_t>(0, tasks),
+          [&](const tbb::blocked_range<int64_t>& range) {
+            const int32_t worker = tbb::this_task_arena::current_thread_index();
+            for (int64_t task = range.begin(); task != range.end(); ++task)
+              body(argument, task, worker);
+          },
+          tbb::simple_partitioner{});
+    });
+  } catch (...) {
+    return STEEPEST_E_INTERNAL;
+  }
+  return STEEPEST_OK;
+}
+
+void destroy(steepest_context& context) {
+  auto* arena = static_cast<tbb::task_arena*>(context.executor.user);
+  // In a forked child the arena's bookkeeping names threads that do not exist: its memory is freed
+  // without asking it to end them.
+  if (context.fork_generation == fork_generation()) arena->~task_arena();
+  context.allocator.release(context.allocator.user, arena, sizeof(tbb::task_arena));
+}
+
+}  // namespace
+
+void use_tbb_executor(steepest_context& context, int32_t threads) {
+  const steepest_allocator& memory = context.allocator;
+  void* place = memory.allocate(memory.user, alignof(tbb::task_arena), sizeof(tbb::task_arena));
+  if (place == nullptr) throw std::bad_alloc();
+  tbb::task_arena* arena = nullptr;
+  try {
+    arena = new (place) tbb::task_arena(threads);
+  } catch (...) {
+    memory.release(memory.user, place, sizeof(tbb::task_arena));
+    throw;
+  }
+  context.executor.user = arena;
+  context.executor.concurrency = concurrency;
+  context.executor.parallel_for = run;
+  context.destroy_executor = destroy;
+  context.threads = threads;
+}
+
+}  // namespace steepest

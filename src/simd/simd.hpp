@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thin shim over xsimd: the only file that names it. An ISA level is a type here (`generic`,
+// `x86_avx2`, ...), and a vec<T, Level> is one register of that level.
+//
+// What xsimd 8.1 does not give, and what is therefore written with intrinsics: a fused
+// multiply-add on AVX-512 (its fma() there multiplies and then adds), and widening to double.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <xsimd/xsimd.hpp>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+namespace steepest::simd {
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+using x86_avx512 = xsimd::avx512bw;
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+using x86_avx2 = xsimd::fma3<xsimd::avx2>;
+#endif
+#if defined(__x86_64__)
+using generic = xsimd::sse2;
+#elif defined(__aarch64__)
+using generic = xsimd::neon64;
+#else
+#error "steepest::simd has no generic level for this architecture yet: see src/README.md"
+#endif
+
+template <class T, class Level>
+using vec = xsimd::batch<T, Level>;
+
+template <class T, class Level>
+using mask = xsimd::batch_bool<T, Level>;
+
+template <class Level, class T>
+vec<T, Level> load(const T* p) {
+  return vec<T, Level>::load_unaligned(p);
+}
+
+template <class T, class Level>
+void store(T* p, vec<T, Level> x) {
+  x.store_unaligned(p);
+}
+
+using xsimd::select;
+using xsimd::sqrt;
+
+// How a*b + c is rounded: once everywhere (`exact`), or once where the level has an instruction for
+// it and twice elsewhere (`fast`). Levels with the instruction make no difference.
+enum class rounding { fast, exact };
+
+template <rounding Rounding, class T, class Level>
+vec<T, Level> fma(vec<T, Level> a, vec<T, Level> b, vec<T, Level> c) {
+#if defined(__x86_64__)
+  if constexpr (Rounding == rounding::exact) {
+    T x[vec<T, Level>::size];
+    T y[vec<T, Level>::size];
+    T z[vec<T, Level>::size];
+    a.store_unaligned(x);
+    b.store_unaligned(y);
+    c.store_unaligned(z);
+    for (unsigned i = 0; i < vec<T, Level>::size; ++i) {
+      if constexpr (sizeof(T) == 4)
+        x[i] = __builtin_fmaf(x[i], y[i], z[i]);
+      else
+        x[i] = __builtin_fma(x[i], y[i], z[i]);
+    }
+    return vec<T, Level>::load_unaligned(x);
+  } else {
+    return a * b + c;
+  }
+#else
+  return xsimd::fma(a, b, c);
+#endif
+}
+
+// The two halves of a register of floats as doubles, lower lanes first.
+template <class Level>
+struct widened {
+  vec<double, Level> low;
+  vec<double, Level> high;
+};
+
+#if defined(__x86_64__)
+inline widened<xsimd::sse2> widen(vec<float, xsimd::sse2> x) {
+  const __m128 r = x;
+  return {_mm_cvtps_pd(r), _mm_cvtps_pd(_mm_movehl_ps(r, r))};
+}
+#endif
+
+#if defined(__AVX2__) && defined(__FMA__)
+template <rounding>
+vec<float, x86_avx2> fma(vec<float, x86_avx2> a, vec<float, x86_avx2> b, vec<float, x86_avx2> c) {
+  return {_mm256_fmadd_ps(a, b, c)};
+}
+template <rounding>
+vec<double, x86_avx2> fma(vec<double, x86_avx2> a, vec<double, x86_avx2> b,
+                          vec<double, x86_avx2> c) {
+  return {_mm256_fmadd_pd(a, b, c)};
+}
+inline widened<x86_avx2> widen(vec<float, x86_avx2> x) {
+  const __m256 r = x;
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(r)), _mm256_cvtps_pd(_mm256_extractf128_ps(r, 1))};
+}
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+template <rounding>
+vec<float, x86_avx512> fma(vec<float, x86_avx512> a, vec<float, x86_avx512> b,
+                           vec<float, x86_avx512> c) {
+  return {_mm512_fmadd_ps(a, b, c)};
+}
+template <rounding>
+vec<double, x86_avx512> fma(vec<double, x86_avx512> a, vec<double, x86_avx512> b,
+                            vec<double, x86_avx512> c) {
+  return {_mm512_fmadd_pd(a, b, c)};
+}
+inline widened<x86_avx512> widen(vec<float, x86_avx512> x) {
+  const __m512 r = x;
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(r)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(r, 1))};
+}
+#endif
+
+#if defined(__aarch64__)
+inline widened<xsimd::neon64> widen(vec<float, xsimd::neon64> x) {
+  const float32x4_t r = x;
+  return {vcvt_f64_f32(vget_low_f32(r)), vcvt_high_f64_f32(r)};
+}
+#endif
+
+// Eight running sums in double, whatever the level: lane i of a block of 64 bytes is added to sum
+// i mod 8. The order of the additions, and so every bit of the result, is the same on all levels.
+template <class Level>
+class sums {
+ public:
+  // Adds the squares of register `index` of the block.
+  template <rounding Rounding>
+  void add_squares(vec<double, Level> x, unsigned index) {
+    lanes_[index % count] = fma<Rounding>(x, x, lanes_[index % count]);
+  }
+  template <rounding Rounding>
+  void add_squares(vec<float, Level> x, unsigned index) {
+    const widened<Level> wide = widen(x);
+    add_squares<Rounding>(wide.low, 2 * index);
+    add_squares<Rounding>(wide.high, 2 * index + 1);
+  }
+
+  double total() const {
+    double s[8];
+    for (unsigned i = 0; i < count; ++i) lanes_[i].store_unaligned(s + i * width);
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+  }
+
+ private:
+  static constexpr unsigned width = vec<double, Level>::size;
+  static constexpr unsigned count = 8 / width;
+  vec<double, Level> lanes_[count] = {};
+};
+
+}  // namespace steepest::simd
