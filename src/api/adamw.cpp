@@ -176,7 +176,7 @@ class step_call {
       if (const auto status = scan(skip); status != STEEPEST_OK) return status;
     if (!skip) {
       const auto status = adamw_run(context_, jobs_, count_, sums_);
-      if (status != STEEPEST_OK) return status;
+      if (status != STEEPEST_OK) return failed_in(function, status);
       write_statistics();
     }
     for (int64_t i = 0; i < configs_; ++i)
@@ -270,7 +270,7 @@ class step_call {
   steepest_status scan(bool& skip) {
     if (const auto status = sum_squares_run(context_, scan_jobs_, scans_, 1.0, scan_results_);
         status != STEEPEST_OK)
-      return status;
+      return failed_in(function, status);
     int64_t tile = 0;
     for (int64_t i = 0; i < scans_; ++i)
       for (const int64_t end = tile + tile_count(scan_jobs_[i].count); tile < end; ++tile)
