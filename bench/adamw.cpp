@@ -125,8 +125,8 @@ void compare(benchmark::State& state, workload w) {
 
 template <class T>
 void add_case(std::string what, workload w, bool quick) {
-  const std::string name = bench::name_of(what.c_str(), sizeof(T) == 4 ? "f32" : "f64",
-                                          w.tensors * w.count, w.threads);
+  const std::string name =
+      bench::name_of(what.c_str(), sizeof(T) == 4 ? "f32" : "f64", w.tensors * w.count, w.threads);
   benchmark::RegisterBenchmark(name.c_str(), compare<T>, w)
       ->Iterations(quick ? 5 : 21)
       ->UseManualTime();
@@ -146,8 +146,8 @@ void add(bool quick) {
   std::vector<int64_t> f64_counts = {16 * Mi};
   std::vector<int64_t> stats_counts = {64 * Mi};
   if (!quick) {
-    f32_counts = {64,      256,    Ki,     4 * Ki,  16 * Ki, 64 * Ki,
-                  256 * Ki, Mi,    4 * Mi, 16 * Mi, 64 * Mi, 128 * Mi};
+    f32_counts = {64,       256, Ki,     4 * Ki,  16 * Ki, 64 * Ki,
+                  256 * Ki, Mi,  4 * Mi, 16 * Mi, 64 * Mi, 128 * Mi};
     f64_counts = {64, 64 * Ki, Mi, 16 * Mi, 64 * Mi};
     stats_counts = {64, 64 * Ki, Mi, 16 * Mi, 64 * Mi};
   }

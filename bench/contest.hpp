@@ -94,8 +94,8 @@ class contest {
     one.seconds.push_back(seconds_for(one.run, one.calls) / static_cast<double>(one.calls));
   }
 
-  // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio, G_ratio_q1
-  // and G_ratio_q3 the median and quartiles of its ratios.
+  // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio,
+  // G_ratio_q1 and G_ratio_q3 the median and quartiles of its ratios.
   void report(benchmark::State& state) const {
     state.counters["seconds"] = quantile(subject_.seconds, 0.5);
     std::string label;

@@ -8,9 +8,8 @@ import subprocess
 import sys
 import tempfile
 
-import tabulate
-
 import machine
+import tabulate
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -82,17 +81,17 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="also write all results to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument(
-        "--executables",
+        "--build",
         type=pathlib.Path,
-        default=ROOT / "build" / "release" / "bench",
-        help="where the benchmark programs are",
+        default=ROOT / "build" / "release",
+        help="the build directory; the programs are in its folder bench",
     )
     options = parser.parse_args()
 
     facts = machine.describe()
     # A *_process program belongs to a script in peers/.
     sources = sorted(p.stem for p in (ROOT / "bench").glob("*.cpp"))
-    programs = [options.executables / name for name in sources if not name.endswith("_process")]
+    programs = [options.build / "bench" / name for name in sources if not name.endswith("_process")]
     missing = [str(p) for p in programs if not p.exists()]
     if missing:
         sys.exit(f"not built: {', '.join(missing)}; run ./dev build")

@@ -125,24 +125,28 @@ TEST_F(adamw_accuracy, any_hyper_parameters) {
 // Clipping by global norm makes grad_scale as small as the gradients are large: the moments are in
 // range although grad_scale^2 is not.
 TEST_F(adamw_accuracy, grad_scale_far_from_one) {
-  struct row {
-    double scale;
-    int low, high;
-  };
   random_source random(2);
-  for (const steepest_isa isa : levels()) {
-    const context_pointer context = make_context({.max_isa = isa});
-    for (const row& r : {row{1e-30, 90, 110}, row{1e25, -100, -80}, row{1e-20, 50, 70}}) {
+  const auto check_scale = [&](auto zero, double scale, int low, int high) {
+    using real = decltype(zero);
+    for (const steepest_isa isa : levels()) {
+      const context_pointer context = make_context({.max_isa = isa});
       for (const std::uint64_t flags : flag_sets) {
         steepest_adamw_config config = make_config();
         config.flags = flags;
-        config.grad_scale = r.scale;
-        adamw_arrays<float> a = random_arrays<float>(random, 500, true);
-        for (float& g : a.grad) g = random.wide<float>(r.low, r.high);
+        config.grad_scale = scale;
+        adamw_arrays<real> a = random_arrays<real>(random, 200, true);
+        for (real& g : a.grad) g = random.wide<real>(low, high);
         check(context, config, a);
       }
     }
-  }
+  };
+  check_scale(0.0F, 1e-30, 90, 110);
+  check_scale(0.0F, 1e-20, 50, 70);
+  check_scale(0.0F, 1e25, -100, -80);
+  check_scale(0.0, 1e-150, 480, 500);
+  check_scale(0.0, 1e-200, 650, 680);
+  check_scale(0.0, 1e-300, 980, 1000);
+  check_scale(0.0, 1e200, -680, -650);
 }
 
 // 1 - beta^t must not be formed by cancellation, nor the step be counted in a narrow type.

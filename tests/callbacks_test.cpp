@@ -102,6 +102,8 @@ TEST(executor, failure_is_internal) {
 
   own.result = STEEPEST_OK;
   EXPECT_OK(run_step(context.get(), make_config(), a));
+  own.runs_tasks = false;  // success without the work
+  EXPECT_EQ(run_step(context.get(), make_config(), a), STEEPEST_E_INTERNAL);
 }
 
 TEST(executor, refused_when_it_cannot_work) {

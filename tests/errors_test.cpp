@@ -71,6 +71,15 @@ std::vector<std::function<void()>> calls() {
         EXPECT_OK(steepest_adamw_config_init(&config, sizeof(config)));
         EXPECT_NE(steepest_adamw_config_init(&config, 3), STEEPEST_OK);
       },
+      [] {  // constants that underflow
+        steepest_adamw_config config = make_config();
+        config.beta1 = config.beta2 = 1e-310;
+        config.lr = config.eps = config.weight_decay = config.grad_scale = 1e-320;
+        adamw_arrays<float> a(8);
+        EXPECT_OK(run_step(nullptr, config, a));
+        adamw_arrays<double> b(8);
+        EXPECT_OK(run_step(nullptr, config, b));
+      },
       [] { EXPECT_OK(steepest_context_trim(nullptr)); },
       [] {
         steepest_version();

@@ -19,7 +19,9 @@ struct reversed_executor {
   explicit reversed_executor(std::int32_t worker_count) : workers(worker_count) {}
 
   std::int32_t workers;
-  void (*before_tasks)() = nullptr;  // runs first on each thread
+  void (*before_tasks)() = nullptr;    // runs first on each thread
+  std::uint64_t (*state)() = nullptr;  // of the thread; no task may change it
+  std::atomic<bool> state_kept{true};
   steepest_status result = STEEPEST_OK;
   std::atomic<std::int64_t> calls{0};
   std::atomic<std::int64_t> tasks_run{0};
@@ -42,7 +44,9 @@ struct reversed_executor {
     const auto work = [&](std::int32_t worker) {
       if (before_tasks != nullptr) before_tasks();
       for (std::int64_t task = tasks - 1 - worker; task >= 0; task -= workers) {
+        const std::uint64_t before = state != nullptr ? state() : 0;
         body(arg, task, worker);
+        if (state != nullptr && state() != before) state_kept = false;
         ++tasks_run;
       }
     };

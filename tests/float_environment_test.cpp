@@ -131,10 +131,12 @@ void check_environments(std::uint64_t flags) {
       }
       reversed_executor own(3);
       own.before_tasks = environment.enter;
+      own.state = float_state;
       const steepest_executor executor = own.interface();
       const auto context = make_context({.max_isa = isa, .flags = flags, .executor = &executor});
       auto a = arrays;
       expect_same(run_inside(context.get(), nullptr, a), a);
+      EXPECT_TRUE(own.state_kept);
     }
   }
 }

@@ -24,8 +24,6 @@ bool error_names(const char* text) {
   return std::string(steepest_last_error()).find(text) != std::string::npos;
 }
 
-// ------------------------------------------------------------------ _init
-
 struct init_row {
   const char* name;
   steepest_status (*init)(void*, std::size_t);
@@ -80,8 +78,6 @@ TEST(init, refuses_other_sizes_and_null) {
     EXPECT_TRUE(error_names(row.name) && error_names("null")) << steepest_last_error();
   }
 }
-
-// ------------------------------------------------------------------ inputs
 
 // An array of structs as a caller with structs of `size` bytes has it: cut off, or with zeros
 // added; what lies beyond the last one is no part of it.
@@ -241,8 +237,6 @@ TEST_F(growth, context_options_of_any_size) {
   EXPECT_TRUE(own_allocator.all_released());
 }
 
-// ------------------------------------------------------------------ refusals
-
 // Each struct that a call reads, in an array of two where it can be one: `call` gets the bytes of
 // the struct at `index` and returns what the library says.
 struct refusal_row {
@@ -334,7 +328,7 @@ TEST_F(growth, what_is_refused) {
     }
     // A size that no version has, in the first element (and so for all).
     for (const std::size_t size :
-         {std::size_t{0}, std::size_t{8}, known - 4, known + 1, known + 12}) {
+         {std::size_t{0}, std::size_t{8}, known - 4, known + 1, known + 12, SIZE_MAX - 7}) {
       bytes all = elements(known + 24);
       set_size(all.data(), size);
       EXPECT_EQ(row.call(all), STEEPEST_E_INVALID_ARGUMENT) << "size " << size;

@@ -104,8 +104,12 @@ def torch_command(case, threads, options):
     ]
 
 
+def our_program(options):
+    return options.build / "bench" / "adamw_process"
+
+
 def our_command(case, threads, options):
-    command = [str(options.executables / "adamw_process"), "--dtype", case.dtype]
+    command = [str(our_program(options)), "--dtype", case.dtype]
     command += ["--tensors", str(case.tensors), "--count", str(case.count)]
     command += ["--threads", str(threads), "--seconds", str(options.seconds)]
     return command + (["--amsgrad"] if case.amsgrad else [])
@@ -182,10 +186,10 @@ def parse():
     parser.add_argument("--json", type=pathlib.Path, help="also write all results to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument(
-        "--executables",
+        "--build",
         type=pathlib.Path,
-        default=BENCH.parent / "build" / "release" / "bench",
-        help="where adamw_process is",
+        default=BENCH.parent / "build" / "release",
+        help="the build directory; adamw_process is in its folder bench",
     )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
@@ -201,11 +205,10 @@ def main():
         return worker(Case(**json.loads(options.worker)), options.threads, options.seconds)
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch is not installed; run ./dev setup --peers")
-    if not (options.executables / "adamw_process").exists():
-        sys.exit(f"not built: {options.executables / 'adamw_process'}; run ./dev build")
-    import tabulate
-
+    if not our_program(options).exists():
+        sys.exit(f"not built: {our_program(options)}; run ./dev build")
     import machine
+    import tabulate
 
     facts = machine.describe()
     all_threads = len(os.sched_getaffinity(0))

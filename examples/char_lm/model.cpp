@@ -43,7 +43,9 @@ void model<real>::forward(const examples& batch, const dropout& drop, std::int64
       std::copy_n(embedding + window[c] * width, width, x + c * width);
   }
 
-  const real kept = static_cast<real>(1 / (1 - drop.probability));
+  // A unit is dropped when 64 random bits, as a number, are below its probability times 2^64.
+  const auto dropped = static_cast<std::uint64_t>(std::ldexp(drop.probability, 64));
+  const auto kept = static_cast<real>(1 / (1 - drop.probability));
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     layer& at = layers_[l];
     const real* bias = tensors_[at.weight + 1].value.data();
@@ -60,7 +62,7 @@ void model<real>::forward(const examples& batch, const dropout& drop, std::int64
       if (drop.probability == 0) continue;
       random_source random(drop.key + static_cast<std::uint64_t>(i) * layers_.size() + l);
       for (std::int64_t j = 0; j < at.fan_out; ++j) {
-        const real factor = random.uniform() < drop.probability ? 0 : kept;
+        const real factor = random.bits() < dropped ? 0 : kept;
         y[j] *= factor;
         slope[j] *= factor;
       }
