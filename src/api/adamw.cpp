@@ -54,7 +54,9 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
 // One buffer of a tensor under one config.
 struct buffer_use {
   const char* field;
+  const char* dtype_field;
   const void* data;
+  steepest_dtype dtype;
   bool used, written;
 };
 
@@ -65,12 +67,13 @@ struct buffer_list {
 buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
   const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
   const bool amsgrad = (flags & STEEPEST_ADAMW_AMSGRAD) != 0;
-  return {{{"param", tensor.param, true, !emit_delta},
-           {"grad", tensor.grad, true, false},
-           {"exp_avg", tensor.exp_avg, true, true},
-           {"exp_avg_sq", tensor.exp_avg_sq, true, true},
-           {"max_exp_avg_sq", tensor.max_exp_avg_sq, amsgrad, true},
-           {"delta", tensor.delta, emit_delta, true}}};
+  return {{{"param", "param_dtype", tensor.param, tensor.param_dtype, true, !emit_delta},
+           {"grad", "grad_dtype", tensor.grad, tensor.grad_dtype, true, false},
+           {"exp_avg", "exp_avg_dtype", tensor.exp_avg, tensor.exp_avg_dtype, true, true},
+           {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, tensor.exp_avg_sq_dtype, true, true},
+           {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, tensor.exp_avg_sq_dtype,
+            amsgrad, true},
+           {"delta", "delta_dtype", tensor.delta, tensor.delta_dtype, emit_delta, true}}};
 }
 
 steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
@@ -78,40 +81,35 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
   if (tensor.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(tensor.reserved));
-  const steepest_dtype dtype = tensor.param_dtype;
-  const struct {
-    const char* name;
-    steepest_dtype dtype;
-  } dtypes[] = {{"param_dtype", dtype},
-                {"grad_dtype", tensor.grad_dtype},
-                {"exp_avg_dtype", tensor.exp_avg_dtype},
-                {"exp_avg_sq_dtype", tensor.exp_avg_sq_dtype},
-                {"delta_dtype", (flags & STEEPEST_ADAMW_EMIT_DELTA) ? tensor.delta_dtype : dtype}};
-  for (const auto& field : dtypes) {
-    if (field.dtype != STEEPEST_F32 && field.dtype != STEEPEST_F64)
-      return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32 or f64 is needed", field.name,
-                        dtype_name(field.dtype), static_cast<int>(field.dtype));
-    if (field.dtype != dtype)
-      return where.fail(STEEPEST_E_DTYPE, ".%s is %s, but param_dtype is %s: all must be the same",
-                        field.name, dtype_name(field.dtype), dtype_name(dtype));
+  const buffer_list buffers = buffers_of(tensor, flags);
+  const bool f64 = tensor.param_dtype == STEEPEST_F64;
+  for (const buffer_use& use : buffers.uses) {
+    if (!use.used) continue;
+    if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
+      return status;
+    if ((use.dtype == STEEPEST_F64) != f64)
+      return where.fail(STEEPEST_E_DTYPE,
+                        ".%s is %s, but param_dtype is %s: f64 goes with f64 alone", use.dtype_field,
+                        dtype_name(use.dtype), dtype_name(tensor.param_dtype));
+    if (const auto status = check_count(where, tensor.count, dtype_size(use.dtype));
+        status != STEEPEST_OK)
+      return status;
   }
-  if (const auto status = check_count(where, tensor.count, dtype_size(dtype)); status != STEEPEST_OK)
-    return status;
   if (tensor.count == 0) return STEEPEST_OK;
-  for (const buffer_use& use : buffers_of(tensor, flags).uses)
+  for (const buffer_use& use : buffers.uses)
     if (use.used)
-      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, dtype);
+      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, use.dtype);
           status != STEEPEST_OK)
         return status;
   return STEEPEST_OK;
 }
 
-bool representable(const adamw_prepared& prepared, steepest_dtype dtype) {
+bool representable(const adamw_prepared& prepared, bool f64) {
   const auto finite = [](const auto& k) {
     return std::isfinite(k.grad_factor) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
            std::isfinite(k.decay) && std::isfinite(k.l2) && std::isfinite(k.c2_hi);
   };
-  return dtype == STEEPEST_F32 ? finite(prepared.f32) : finite(prepared.f64);
+  return f64 ? finite(prepared.f64) : finite(prepared.f32);
 }
 
 // Reads each tensor with the config that holds for it; neighbours that share a config check it once.
@@ -236,31 +234,35 @@ class step_call {
         prepared_[++config_index] = adamw_prepare(list_.config);
         skipped_[config_index] = list_.config.skipped;
       }
-      const int type = tensor.param_dtype == STEEPEST_F64 ? 1 : 0;
-      const bool exact = (flags & STEEPEST_FLAG_CONSISTENT) != 0;
+      const bool f64 = tensor.param_dtype == STEEPEST_F64;
       const adamw_prepared& prepared = prepared_[config_index];
-      if (!representable(prepared, tensor.param_dtype))
+      if (!representable(prepared, f64))
         return list_.at(i).fail(STEEPEST_E_INVALID_ARGUMENT,
                                 ": lr, eps, weight_decay or grad_scale of its config overflows %s",
-                                dtype_name(tensor.param_dtype));
-      const adamw_table& kernels = context_.tables->adamw;
+                                f64 ? "f64" : "f32");
+      const adamw_table& table = context_.tables->adamw;
+      const adamw_kernels& kernels = (flags & STEEPEST_FLAG_CONSISTENT) ? table.exact : table.fast;
+      const adamw_mix mix = adamw_mix_of(tensor.param_dtype, tensor.grad_dtype, tensor.exp_avg_dtype,
+                                         tensor.exp_avg_sq_dtype);
       jobs_[i] = {{tensor.param, tensor.grad, tensor.exp_avg, tensor.exp_avg_sq,
-                   tensor.max_exp_avg_sq, tensor.delta},
+                   tensor.max_exp_avg_sq, tensor.delta, tensor.param_dtype, tensor.grad_dtype,
+                   tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype, tensor.delta_dtype},
                   &prepared,
-                  exact ? kernels.exact[type] : kernels.fast[type],
+                  kernels.by_mix[mix],
                   tensor.count,
                   first_tile};
       first_tile += tile_count(tensor.count);
       if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {
-        scan_jobs_[scan_index++] = {tensor.grad, context_.tables->sum_squares.fast[type],
-                                    tensor.count, scan_tile, type == 1};
+        scan_jobs_[scan_index++] = {tensor.grad,
+                                    context_.tables->sum_squares.fast.of(tensor.grad_dtype),
+                                    tensor.count, scan_tile, f64};
         scan_tile += tile_count(tensor.count);
       }
       if (tensor.count == 0) continue;
-      const auto bytes = static_cast<uintptr_t>(tensor.count * dtype_size(tensor.param_dtype));
       for (const buffer_use& use : buffers_of(tensor, flags).uses)
         if (use.used) {
           const auto begin = reinterpret_cast<uintptr_t>(use.data);
+          const auto bytes = static_cast<uintptr_t>(tensor.count * dtype_size(use.dtype));
           ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written};
         }
     }

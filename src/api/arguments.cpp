@@ -46,6 +46,12 @@ steepest_status check_count(const argument& where, int64_t count, int64_t elemen
   return STEEPEST_OK;
 }
 
+steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype) {
+  if (dtype_size(dtype) != 0) return STEEPEST_OK;
+  return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32, f64, bf16 or f16 is needed", field,
+                    dtype_name(dtype), static_cast<int>(dtype));
+}
+
 steepest_status check_buffer(const argument& where, const char* field, const void* data,
                              int64_t count, steepest_dtype dtype) {
   if (data == nullptr)

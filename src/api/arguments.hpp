@@ -112,6 +112,9 @@ void store_struct(T* out, size_t struct_size, T result) {
   std::memcpy(out, &result, struct_size < sizeof(T) ? struct_size : sizeof(T));
 }
 
+// An element type of plain buffers: f32, f64, bf16 or f16.
+steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype);
+
 // A buffer of `count` > 0 elements of a known type: not null, aligned to an element, not wrapping.
 steepest_status check_buffer(const argument& where, const char* field, const void* data,
                              int64_t count, steepest_dtype dtype);

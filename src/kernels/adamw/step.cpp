@@ -2,6 +2,7 @@
 // What surrounds the kernels: the constants of a config, the tiles of a call, the statistics.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "core/double_double.hpp"
@@ -39,7 +40,35 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
   return k;
 }
 
+constexpr struct {
+  steepest_dtype param, grad, exp_avg, exp_avg_sq;
+} own_kernels[] = {
+    {STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F64, STEEPEST_F64, STEEPEST_F64, STEEPEST_F64},
+    {STEEPEST_F32, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F32, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F16, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
+};
+static_assert(std::size(own_kernels) == adamw_staged);
+
 }  // namespace
+
+adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype exp_avg,
+                       steepest_dtype exp_avg_sq) {
+  for (int32_t mix = 0; mix < adamw_staged; ++mix) {
+    const auto& own = own_kernels[mix];
+    if (own.param == param && own.grad == grad && own.exp_avg == exp_avg &&
+        own.exp_avg_sq == exp_avg_sq)
+      return static_cast<adamw_mix>(mix);
+  }
+  const bool any_f64 = param == STEEPEST_F64 || grad == STEEPEST_F64 || exp_avg == STEEPEST_F64 ||
+                       exp_avg_sq == STEEPEST_F64;
+  return any_f64 ? adamw_no_mix : adamw_staged;
+}
 
 adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
   const double bias1 = one_minus_power(config.beta1, config.step);
