@@ -160,9 +160,8 @@ class tensor_list {
 
 class step_call {
  public:
-  step_call(steepest_context& context, tensor_list& list, int64_t count, steepest_step_stats* stats,
-            size_t stats_stride)
-      : context_(context), list_(list), count_(count), stats_(stats), stats_stride_(stats_stride),
+  step_call(steepest_context& context, tensor_list& list, int64_t count, steepest_step_stats* stats)
+      : context_(context), list_(list), count_(count), stats_(count > 0 ? stats : nullptr),
         memory_(context.pool) {}
 
   steepest_status run() {
@@ -174,7 +173,7 @@ class step_call {
       if (const auto status = scan(skip); status != STEEPEST_OK) return status;
     if (!skip) {
       const auto status = adamw_run(context_, jobs_, count_, sums_);
-      if (status != STEEPEST_OK) return status;
+      if (status != STEEPEST_OK) return failed_in(function, status);
       write_statistics();
     }
     for (int64_t i = 0; i < configs_; ++i)
@@ -259,20 +258,25 @@ class step_call {
         scan_tile += tile_count(tensor.count);
       }
       if (tensor.count == 0) continue;
+      const int64_t first_range = range_count;
       for (const buffer_use& use : buffers_of(tensor, flags).uses)
         if (use.used) {
           const auto begin = reinterpret_cast<uintptr_t>(use.data);
           const auto bytes = static_cast<uintptr_t>(tensor.count * dtype_size(use.dtype));
           ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written};
         }
+      if (const auto status =
+              check_disjoint(list_.at(i), ranges_ + first_range, range_count - first_range);
+          status != STEEPEST_OK)
+        return status;
     }
-    return check_overlap(function, "tensors", ranges_, range_count);
+    return count_ == 1 ? STEEPEST_OK : check_overlap(function, "tensors", ranges_, range_count);
   }
 
   steepest_status scan(bool& skip) {
     if (const auto status = sum_squares_run(context_, scan_jobs_, scans_, 1.0, scan_results_);
         status != STEEPEST_OK)
-      return status;
+      return failed_in(function, status);
     int64_t tile = 0;
     for (int64_t i = 0; i < scans_; ++i)
       for (const int64_t end = tile + tile_count(scan_jobs_[i].count); tile < end; ++tile)
@@ -306,15 +310,15 @@ class step_call {
   }
 
   void store_statistics(int64_t i, const steepest_step_stats& stats) {
-    auto* bytes = reinterpret_cast<std::byte*>(stats_) + static_cast<size_t>(i) * stats_stride_;
-    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stats_stride_, stats);
+    const size_t stride = struct_size_of(stats_);
+    auto* bytes = reinterpret_cast<std::byte*>(stats_) + static_cast<size_t>(i) * stride;
+    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stride, stats);
   }
 
   steepest_context& context_;
   tensor_list& list_;
   const int64_t count_;
   steepest_step_stats* const stats_;
-  const size_t stats_stride_;
   workspace memory_;
 
   int64_t configs_ = 0;
@@ -338,14 +342,16 @@ steepest_status adamw_step(steepest_context* given_context, const steepest_adamw
   steepest_context* context = nullptr;
   if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
     return status;
-  size_t stats_stride = 0;
-  if (stats != nullptr && count > 0) {
-    stats_stride = struct_size_of(stats);
-    if (const auto status = check_struct_size({function, "stats", 0}, stats_stride);
-        status != STEEPEST_OK)
+  if (stats != nullptr) {
+    struct_array<steepest_step_stats> results;
+    if (const auto status = results.open(function, "stats", stats, count); status != STEEPEST_OK)
       return status;
+    for (int64_t i = 0; i < count; ++i) {
+      steepest_step_stats known = STEEPEST_STEP_STATS_INIT;
+      if (const auto status = results.load(i, known); status != STEEPEST_OK) return status;
+    }
   }
-  return step_call(*context, list, count, count > 0 ? stats : nullptr, stats_stride).run();
+  return step_call(*context, list, count, stats).run();
 }
 
 }  // namespace

@@ -34,6 +34,11 @@ steepest_status entry(const char* function, F&& body) noexcept {
   return status;
 }
 
+// Puts the entry point's name before the text of an error that came from below.
+inline steepest_status failed_in(const char* function, steepest_status status) {
+  return fail(status, "%s: %s", function, last_error());
+}
+
 // An argument's name for the error text: "adamw_step: tensors[3]", or without the index.
 struct argument {
   const char* function;

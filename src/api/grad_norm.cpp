@@ -61,7 +61,7 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
   norm_result result = {};
   if (const auto status = norm_run(*context, jobs, count, tiles, results, result);
       status != STEEPEST_OK)
-    return status;
+    return failed_in(function, status);
   if (norm != nullptr) *norm = result.norm;
   if (nonfinite != nullptr) *nonfinite = result.nonfinite;
   return STEEPEST_OK;
