@@ -155,7 +155,8 @@ typedef struct steepest_context steepest_context;
 typedef struct steepest_context_options {
   size_t struct_size;
   uint64_t flags;         /* STEEPEST_FLAG_CONSISTENT: as if every call had it */
-  int32_t num_threads;    /* 0: the cores this process may use; 1: the calling thread only */
+  int32_t num_threads;    /* 0: the cores this process may use; 1: the calling thread only. Without an
+                             executor no more than oneTBB has (one per core) are used. */
   steepest_isa max_isa;   /* highest level to use; STEEPEST_ISA_AUTO: the best this CPU has. A level
                              that this CPU or build does not have is STEEPEST_E_UNSUPPORTED. */
   const steepest_executor* executor;   /* NULL: the library's own, on oneTBB. Copied. With an executor

@@ -68,6 +68,15 @@ steepest_status check_buffer(const argument& where, const char* field, const voi
   return STEEPEST_OK;
 }
 
+steepest_status check_disjoint(const argument& where, const memory_range* ranges, int64_t count) {
+  for (int64_t i = 1; i < count; ++i)
+    for (int64_t j = 0; j < i; ++j)
+      if (ranges[i].begin < ranges[j].end && ranges[j].begin < ranges[i].end)
+        return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s overlaps its %s", ranges[i].field,
+                          ranges[j].field);
+  return STEEPEST_OK;
+}
+
 steepest_status check_overlap(const char* function, const char* name, memory_range* ranges,
                               int64_t count) {
   std::sort(ranges, ranges + count,

@@ -78,8 +78,9 @@ class struct_array {
  public:
   steepest_status open(const char* function, const char* name, const T* first, int64_t count) {
     where_ = {function, name};
+    const argument count_argument = {function, "count"};
     if (count < 0)
-      return where_.fail(STEEPEST_E_SHAPE, ": count is negative (%lld)", static_cast<long long>(count));
+      return count_argument.fail(STEEPEST_E_SHAPE, " is negative (%lld)", static_cast<long long>(count));
     if (count == 0) return STEEPEST_OK;
     if (first == nullptr)
       return where_.fail(STEEPEST_E_INVALID_ARGUMENT, " is null (count = %lld)",
@@ -88,7 +89,7 @@ class struct_array {
     stride_ = struct_size_of(first);
     if (const auto status = check_struct_size(at(0), stride_); status != STEEPEST_OK) return status;
     if (static_cast<uint64_t>(count) > (static_cast<uint64_t>(INT64_MAX) / stride_))
-      return where_.fail(STEEPEST_E_SHAPE, ": count is too large (%lld)", static_cast<long long>(count));
+      return count_argument.fail(STEEPEST_E_SHAPE, " is too large (%lld)", static_cast<long long>(count));
     return STEEPEST_OK;
   }
 
@@ -133,7 +134,10 @@ struct memory_range {
   bool written;
 };
 
-// Fails if a written range shares memory with any other range. Reorders `ranges`.
+// The ranges of one tensor, `count` of them: none may share memory with another.
+steepest_status check_disjoint(const argument& where, const memory_range* ranges, int64_t count);
+
+// Between tensors: fails if a written range shares memory with any other. Reorders `ranges`.
 steepest_status check_overlap(const char* function, const char* name, memory_range* ranges,
                               int64_t count);
 

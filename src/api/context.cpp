@@ -129,15 +129,14 @@ steepest_status create(const char* function, const steepest_context_options* giv
   if (options.executor != nullptr) {
     context->executor = executor;
   } else {
-    if (threads == 0) threads = usable_cores();
+    context->threads = threads != 0 ? threads : usable_cores();
     try {
-      if (threads > 1) use_tbb_executor(*context, threads);
+      if (context->threads > 1) use_tbb_executor(*context, context->threads);
     } catch (...) {
       context->~steepest_context();
       allocator.release(allocator.user, place, sizeof(steepest_context));
       throw;
     }
-    context->threads = threads;
   }
   *out = context;
   return STEEPEST_OK;

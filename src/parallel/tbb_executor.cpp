@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The library's own executor: one oneTBB task_arena per context. It shares the process's TBB
-// workers with whoever else uses TBB, and sets no global limit.
+// workers with whoever else uses TBB, and sets no global limit
+// (it reads the one in force).
 #include <tbb/blocked_range.h>
+#include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
 
+#include <algorithm>
 #include <new>
 
 #include "parallel/parallel_for.hpp"
@@ -45,6 +48,10 @@ void destroy(steepest_context& context) {
 }  // namespace
 
 void use_tbb_executor(steepest_context& context, int32_t threads) {
+  // An arena wider than TBB's workers would make TBB print a warning, and gain nothing.
+  const size_t limit =
+      tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism);
+  threads = static_cast<int32_t>(std::min(static_cast<size_t>(threads), limit));
   const steepest_allocator& memory = context.allocator;
   void* place = memory.allocate(memory.user, alignof(tbb::task_arena), sizeof(tbb::task_arena));
   if (place == nullptr) throw std::bad_alloc();
