@@ -305,11 +305,11 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *
  * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
  * that type to what is stored. Two warnings:
- *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits: at beta2 = 0.999 one step's decay of
- *     0.1 % is below half an ulp, rounding to nearest undoes it, and v stays where its largest
- *     gradients put it (at about 2.4 times its true value in a simulation with noise). From beta2 of
- *     about 0.98 down it decays as it should. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4
- *     bytes per element more than BF16 throughout.
+ *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999 one
+ *     step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays where its
+ *     largest gradients put it, at more than twice its true value. A decay of more than 0.4 % (beta2
+ *     below 0.996) gets through. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
+ *     element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.
  * Limits of fp32 storage: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /

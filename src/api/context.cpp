@@ -68,8 +68,8 @@ steepest_status create(const char* function, const steepest_context_options* giv
   if (options.flags & ~STEEPEST_FLAG_CONSISTENT)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
                       static_cast<unsigned long long>(options.flags & ~STEEPEST_FLAG_CONSISTENT));
-  if (options.num_threads < 0 || options.num_threads > 65536)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".num_threads is out of range (%d)",
+  if (options.num_threads < 0)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".num_threads is negative (%d)",
                       static_cast<int>(options.num_threads));
 
   steepest_isa environment_isa = STEEPEST_ISA_AUTO;
