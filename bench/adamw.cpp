@@ -115,14 +115,12 @@ void compare(benchmark::State& state, workload w) {
   problem<T> problem(w, pool);
   const bench::library_context context(w.threads);
 
-  bench::contest contest(w.threads);
-  contest.add("step", "", [&] { problem.step(context.get(), w.stats); });
-  if (w.stats) contest.add("without_stats", "", [&] { problem.step(context.get(), false); });
+  bench::contest contest(w.threads, [&] { problem.step(context.get(), w.stats); });
+  if (w.stats) contest.add_rival("without_stats", "", [&] { problem.step(context.get(), false); });
   for (const bench::stream_variant<T>& variant : bench::stream_variants<T>())
-    contest.add("stream", variant.name, [&problem, variant] { problem.stream(variant); });
-  contest.add("naive", "", [&] { problem.naive(); });
+    contest.add_rival("stream", variant.name, [&problem, variant] { problem.stream(variant); });
+  contest.add_rival("naive", "", [&] { problem.naive(); });
   contest.run(state);
-  contest.report(state);
 }
 
 template <class T>

@@ -75,7 +75,8 @@ void* allocate(const settings& s, double start, double step) {
 
 int main(int argc, char** argv) {
   const settings s = parse(argc, argv);
-  std::vector<steepest_adamw_tensor> tensors(s.tensors, STEEPEST_ADAMW_TENSOR_INIT);
+  std::vector<steepest_adamw_tensor> tensors(static_cast<std::size_t>(s.tensors),
+                                             STEEPEST_ADAMW_TENSOR_INIT);
   for (steepest_adamw_tensor& tensor : tensors) {
     tensor.count = s.count;
     tensor.param_dtype = tensor.grad_dtype = s.dtype;
@@ -112,8 +113,9 @@ int main(int argc, char** argv) {
     elapsed += sample;
     samples.push_back(sample / static_cast<double>(steps));
   }
-  std::printf("{\"seconds\": %.9g, \"samples\": %zu, \"threads\": %d, \"isa\": \"%s\", \"build\": \"%s\"}\n",
-              bench::quantile(samples, 0.5), samples.size(), context.threads(),
+  std::printf("{\"seconds\": %.9g, \"samples\": %zu, \"threads\": %d, ",
+              bench::quantile(samples, 0.5), samples.size(), context.threads());
+  std::printf("\"isa\": \"%s\", \"build\": \"%s\"}\n",
               steepest_isa_name(steepest_context_isa(context.get())), steepest_build_info());
   return 0;
 }

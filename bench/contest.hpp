@@ -26,94 +26,99 @@ inline double quantile(std::vector<double> values, double share) {
   return std::lerp(values[below], values[above], position - static_cast<double>(below));
 }
 
-// The first contender added is the subject, the others are what it is compared with. Each benchmark
-// iteration is a round in which every contender is timed once, so that a ratio within a round
-// compares neighbours in time. Contenders of one group are alternatives: the group stands for the
-// one with the least median.
+// A subject and its rivals. Each benchmark iteration is a round: every rival is timed once, and the
+// subject right beside it, so that a ratio compares neighbours in time. Rivals of one group are
+// alternatives, and the group stands for the fastest of them.
 class contest {
  public:
   // `threads`: how many the contenders use.
-  explicit contest(int threads) : threads_(threads) {}
+  contest(int threads, std::function<void()> subject)
+      : threads_(threads), subject_{std::move(subject)} {}
 
-  void add(std::string group, std::string name, std::function<void()> run) {
-    contenders_.push_back({std::move(group), std::move(name), std::move(run), 1, {}});
+  void add_rival(std::string group, std::string name, std::function<void()> run) {
+    rivals_.push_back({std::move(group), std::move(name), {std::move(run)}, {}});
   }
 
   void run(benchmark::State& state) {
-    for (contender& each : contenders_) each.calls = calls_per_sample(each);
-    std::size_t first = 0;
+    subject_.calls = calls_per_sample(subject_.run);
+    for (rival& each : rivals_) each.side.calls = calls_per_sample(each.side.run);
+    bool subject_first = true;
     for (auto _ : state) {
-      for (std::size_t i = 0; i < contenders_.size(); ++i)
-        time(contenders_[(first + i) % contenders_.size()]);
-      ++first;
-      state.SetIterationTime(contenders_.front().seconds.back());
+      double subject_seconds = 0;
+      for (rival& each : rivals_) {
+        if (subject_first) time(subject_);
+        time(each.side);
+        if (!subject_first) time(subject_);
+        each.ratios.push_back(each.side.seconds.back() / subject_.seconds.back());
+        subject_seconds += subject_.seconds.back();
+      }
+      subject_first = !subject_first;
+      state.SetIterationTime(subject_seconds / static_cast<double>(rivals_.size()));
     }
-  }
-
-  // Counters: seconds of the subject; for each other group G, G_seconds, and in G_ratio, G_ratio_q1
-  // and G_ratio_q3 the median and quartiles, over the rounds, of G's time over the subject's.
-  void report(benchmark::State& state) const {
-    const contender& subject = contenders_.front();
-    state.counters["seconds"] = quantile(subject.seconds, 0.5);
-    std::string label;
-    for (const contender& other : contenders_) {
-      if (&other == &subject || &other != best_of(other.group)) continue;
-      std::vector<double> ratios;
-      for (std::size_t round = 0; round < other.seconds.size(); ++round)
-        ratios.push_back(other.seconds[round] / subject.seconds[round]);
-      state.counters[other.group + "_seconds"] = quantile(other.seconds, 0.5);
-      state.counters[other.group + "_ratio"] = quantile(ratios, 0.5);
-      state.counters[other.group + "_ratio_q1"] = quantile(ratios, 0.25);
-      state.counters[other.group + "_ratio_q3"] = quantile(ratios, 0.75);
-      if (!other.name.empty()) label += (label.empty() ? "" : "; ") + other.group + ": " + other.name;
-    }
-    state.SetLabel(label);
+    report(state);
   }
 
  private:
   using clock = std::chrono::steady_clock;
-  struct contender {
-    std::string group, name;
+  struct side {
     std::function<void()> run;
-    int64_t calls;                // per sample
-    std::vector<double> seconds;  // of one call, for each round
+    int64_t calls = 1;                 // per sample
+    std::vector<double> seconds = {};  // of one call, for each sample
+  };
+  struct rival {
+    std::string group, name;
+    contest::side side;
+    std::vector<double> ratios;  // its time over the subject's, for each round
   };
 
-  static double seconds_for(const contender& one, int64_t calls) {
+  static double seconds_for(const std::function<void()>& run, int64_t calls) {
     const clock::time_point start = clock::now();
-    for (int64_t i = 0; i < calls; ++i) one.run();
+    for (int64_t i = 0; i < calls; ++i) run();
     return std::chrono::duration<double>(clock::now() - start).count();
   }
 
   // As many as last a millisecond, which a look at the clock does not disturb.
-  static int64_t calls_per_sample(const contender& one) {
+  static int64_t calls_per_sample(const std::function<void()>& run) {
     for (int64_t calls = 1;; calls *= 2) {
-      const double seconds = seconds_for(one, calls);
-      if (seconds > 5e-4) return std::max<int64_t>(1, std::llround(1e-3 / seconds * calls));
+      const double seconds = seconds_for(run, calls);
+      if (seconds > 5e-4)
+        return std::max<int64_t>(1, std::llround(1e-3 / seconds * static_cast<double>(calls)));
     }
   }
 
-  void time(contender& one) {
-    // The threads of the contender before may still be watching for work.
+  void time(side& one) const {
+    // The threads of the side before may still be watching for work.
     if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    // What fits the caches shall be there, and the contender's own threads awake.
+    // What fits the caches shall be there, and the side's own threads awake.
     if (one.calls > 1 || threads_ > 1) one.run();
-    one.seconds.push_back(seconds_for(one, one.calls) / static_cast<double>(one.calls));
+    one.seconds.push_back(seconds_for(one.run, one.calls) / static_cast<double>(one.calls));
   }
 
-  const contender* best_of(const std::string& group) const {
-    const contender* best = nullptr;
-    double least = 0;
-    for (const contender& each : contenders_) {
-      if (each.group != group) continue;
-      const double median = quantile(each.seconds, 0.5);
-      if (best == nullptr || median < least) best = &each, least = median;
+  // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio, G_ratio_q1
+  // and G_ratio_q3 the median and quartiles of its ratios.
+  void report(benchmark::State& state) const {
+    state.counters["seconds"] = quantile(subject_.seconds, 0.5);
+    std::string label;
+    for (const rival& each : rivals_) {
+      if (!fastest_of_group(each)) continue;
+      state.counters[each.group + "_seconds"] = quantile(each.side.seconds, 0.5);
+      state.counters[each.group + "_ratio"] = quantile(each.ratios, 0.5);
+      state.counters[each.group + "_ratio_q1"] = quantile(each.ratios, 0.25);
+      state.counters[each.group + "_ratio_q3"] = quantile(each.ratios, 0.75);
+      if (!each.name.empty()) label += each.group + ": " + each.name;
     }
-    return best;
+    state.SetLabel(label);
+  }
+
+  bool fastest_of_group(const rival& one) const {
+    return std::none_of(rivals_.begin(), rivals_.end(), [&](const rival& other) {
+      return other.group == one.group && quantile(other.ratios, 0.5) < quantile(one.ratios, 0.5);
+    });
   }
 
   int threads_;
-  std::vector<contender> contenders_;
+  side subject_;
+  std::vector<rival> rivals_;
 };
 
 }  // namespace bench

@@ -38,23 +38,21 @@ void compare(benchmark::State& state, int64_t count, int threads) {
   vector.count = count;
   vector.data = grad;
 
-  bench::contest contest(threads);
-  contest.add("norm", "", [&] {
+  bench::contest contest(threads, [&] {
     double norm = 0;
     bench::check(steepest_grad_norm(context.get(), &vector, 1, &norm, nullptr));
     benchmark::DoNotOptimize(norm);
   });
   for (const auto& [name, read] : bench::read_variants<float>()) {
-    contest.add("stream", name, [&pool, threads, grad, count, read = read] {
+    contest.add_rival("stream", name, [&pool, threads, grad, count, read = read] {
       pool.run([&](int worker) {
         const bench::range part = bench::part_of(count, worker, threads, 16);
         benchmark::DoNotOptimize(read(grad + part.begin, part.end - part.begin));
       });
     });
   }
-  contest.add("naive", "", [&] { benchmark::DoNotOptimize(naive_norm(grad, count)); });
+  contest.add_rival("naive", "", [&] { benchmark::DoNotOptimize(naive_norm(grad, count)); });
   contest.run(state);
-  contest.report(state);
 }
 
 void add(bool quick) {

@@ -28,7 +28,8 @@ def describe():
     cores = len(os.sched_getaffinity(0))
     return {
         "CPU": f"{cpu_model()}, {cores} cores usable",
-        "Kernel": f"{platform.system()} {platform.release()}, transparent huge pages: {huge_pages()}",
+        "Kernel": f"{platform.system()} {platform.release()}",
+        "Transparent huge pages": huge_pages(),
         "Date": datetime.date.today().isoformat(),
         "Load before": f"{os.getloadavg()[0]:.2f}",
     }

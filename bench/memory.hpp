@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <new>
 
@@ -17,7 +18,7 @@ class arrays {
  public:
   arrays(int64_t array_bytes, int array_count)
       : stride_(round_up(array_bytes + array_count * shift) + shift),
-        bytes_(round_up(stride_ * array_count) + huge_page) {
+        bytes_(static_cast<std::size_t>(round_up(stride_ * array_count) + huge_page)) {
     mapping_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping_ == MAP_FAILED) throw std::bad_alloc();
     madvise(mapping_, bytes_, MADV_HUGEPAGE);
@@ -38,7 +39,8 @@ class arrays {
   static constexpr int64_t round_up(int64_t bytes) {
     return (bytes + huge_page - 1) / huge_page * huge_page;
   }
-  int64_t stride_, bytes_;
+  int64_t stride_;
+  std::size_t bytes_;
   void* mapping_;
 };
 

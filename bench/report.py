@@ -50,6 +50,7 @@ def row(benchmark):
         dtype,
         machine.size_text(elements),
         threads,
+        f"{seconds * 1e6:,.1f}",
         f"{seconds * 1e9 / elements:.3f}",
         f"{gigabytes / seconds:.1f}",
         f"{gigabytes / benchmark['stream_seconds']:.1f}",
@@ -64,6 +65,7 @@ HEADERS = [
     "type",
     "elements",
     "threads",
+    "us/call",
     "ns/element",
     "GB/s",
     "stream GB/s",
@@ -75,7 +77,7 @@ HEADERS = [
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds, about a minute")
+    parser.add_argument("--quick", action="store_true", help="a minute: fewer sizes and rounds")
     parser.add_argument("--filter", default=".", help="regular expression on benchmark names")
     parser.add_argument("--json", type=pathlib.Path, help="also write all results to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")

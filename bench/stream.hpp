@@ -49,14 +49,15 @@ template <class T, walk how>
       }
     }
     if constexpr (how.passes) {
-      for (int k = 0; k < how.block; ++k) p[i + k] += g[i + k];
       for (int k = 0; k < how.block; ++k) m[i + k] += g[i + k];
       for (int k = 0; k < how.block; ++k) v[i + k] += g[i + k];
+      for (int k = 0; k < how.block; ++k) p[i + k] += g[i + k];
     } else {
       for (int k = 0; k < how.block; ++k) {
-        p[i + k] += g[i + k];
-        m[i + k] += g[i + k];
-        v[i + k] += g[i + k];
+        const T theta = p[i + k], first = m[i + k], second = v[i + k], gradient = g[i + k];
+        m[i + k] = first + gradient;
+        v[i + k] = second + gradient;
+        p[i + k] = theta + gradient;
       }
     }
   }
@@ -137,8 +138,8 @@ std::vector<stream_variant<T>> stream_variants() {
   return {
       {"plain", stream_here<T, walk{line, 0, false}>()},
       {"unrolled", stream_here<T, walk{4 * line, 0, false}>()},
-      {"prefetch 16 lines ahead", stream_here<T, walk{line, 16 * line, false}>()},
-      {"unrolled, prefetch 32 lines ahead", stream_here<T, walk{4 * line, 32 * line, false}>()},
+      {"prefetch 16 lines ahead", stream_here<T, walk{4 * line, 16 * line, false}>()},
+      {"prefetch 32 lines ahead", stream_here<T, walk{4 * line, 32 * line, false}>()},
       {"passes of 8 lines", stream_here<T, walk{8 * line, 0, true}>()},
       {"passes of 32 lines", stream_here<T, walk{32 * line, 0, true}>()},
       {"passes of 128 lines", stream_here<T, walk{128 * line, 0, true}>()},

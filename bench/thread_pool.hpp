@@ -12,8 +12,8 @@
 namespace bench {
 
 // A fixed set of threads that all run the same function, the caller being number 0. They watch for
-// work for some tens of microseconds before they sleep, so that calls in quick succession do not pay
-// for waking them and a contender that comes later has the cores to itself.
+// work for some tens of microseconds before they sleep, so that calls in quick succession do not
+// pay for waking them and a contender that comes later has the cores to itself.
 class thread_pool {
  public:
   explicit thread_pool(int threads) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The shared and the static library, both linked from one set of objects that src/sources.list names.
+# The shared and the static library, both linked from the objects that src/sources.list names.
 
 # What every target of this project is compiled with, the tests and benchmarks included.
 add_library(steepest_flags INTERFACE)
@@ -56,7 +56,8 @@ set_target_properties(steepest_objects PROPERTIES
   VISIBILITY_INLINES_HIDDEN ON
   POSITION_INDEPENDENT_CODE ON
   INTERPROCEDURAL_OPTIMIZATION OFF)
-target_compile_options(steepest_objects PRIVATE -fno-lto -Wconversion)
+# To Clang, -Wconversion in C++ includes the changes of sign too.
+target_compile_options(steepest_objects PRIVATE -fno-lto -Wconversion -Wno-sign-conversion)
 target_link_libraries(steepest_objects PRIVATE steepest_internal)
 
 add_library(steepest_shared SHARED $<TARGET_OBJECTS:steepest_objects>)

@@ -87,8 +87,8 @@ adamw_arrays<Real> random_arrays(random_source& random, std::size_t count, bool 
   return a;
 }
 
-// The largest errors of a step, in the units of the accuracy rule (steepest_adamw_step): m in ulps of
-// beta1 |m| + (1-beta1) |g|, v in ulps of v, param as a fraction of what the rule allows.
+// The largest errors of a step, in the units of the accuracy rule (steepest_adamw_step): m in ulps
+// of beta1 |m| + (1-beta1) |g|, v in ulps of v, param as a fraction of what the rule allows.
 struct step_error {
   long double m = 0, v = 0, param = 0;
   std::size_t compared = 0, undecided = 0;
@@ -124,8 +124,9 @@ long double error_in(Real got, long double exact, long double slack, long double
 //  - Below the smallest normal number rounding is absolute, so a subnormal v or m has a larger
 //    relative error, which the quotient carries into u.
 //  - CAUTIOUS_DECAY asks for a sign, which is open while |m| is within its own error.
-// Where the first two leave the denominator open by more than half, param is not compared
-// (`decided` is false): a gradient that cancels against the decay, or a v of a few denormals.
+// Where the first two leave the denominator open by more than half, or u nearly overflows, param is
+// not compared (`decided` is false): a gradient that cancels against the decay, or a v of a few
+// denormals. The rule for delta is that for param with delta in the place of the sum.
 template <class Real>
 struct allowance {
   long double m_unit, v_unit, param_unit, m_slack, v_slack, param_slack;
@@ -137,9 +138,9 @@ struct allowance {
     using limits = std::numeric_limits<Real>;
     const long double decay = std::abs(c.lambda * theta);
     const long double g_open =
-        c.coupled_l2
-            ? 1.5L * limits::epsilon() * (std::abs(c.grad_scale * grad) + decay) + limits::denorm_min()
-            : 0;
+        c.coupled_l2 ? 1.5L * limits::epsilon() * (std::abs(c.grad_scale * grad) + decay) +
+                           limits::denorm_min()
+                     : 0;
     const long double m_scale = c.beta1 * std::abs(m) + c.one_minus_beta1 * std::abs(r.g);
     const long double v = c.amsgrad ? r.next.v_max : r.next.v;
     m_unit = ulp<Real>(m_scale);
@@ -156,11 +157,12 @@ struct allowance {
     const long double denominator = std::sqrt(r.v_hat) + c.eps;
     const long double least = std::sqrt(std::max(0.0L, r.v_hat - v_hat_open)) + c.eps;
     const bool zero = denominator == 0;
-    decided = zero ? v_slack == 0 : 2 * least > denominator;
+    const long double u_scale = zero ? 0 : m_scale / (c.bc1 * denominator);
+    decided = zero ? v_slack == 0 : 2 * least > denominator && u_scale < limits::max() * 0x1p-20L;
 
-    const long double term = zero ? 0 : c.eta * m_scale / (c.bc1 * denominator);
-    const long double size =
-        emit_delta ? c.eta * decay : std::max(std::abs(theta), std::abs(r.next.theta));
+    const long double term = c.eta * u_scale;
+    const long double size = emit_delta ? std::max(c.eta * decay, std::abs(r.delta))
+                                        : std::max(std::abs(theta), std::abs(r.next.theta));
     param_unit = 2 * ulp<Real>(size) + 4 * ulp<Real>(term);
     param_slack = 0;
     if (!zero && decided) {
@@ -215,14 +217,18 @@ step_error compare_step(const steepest_adamw_config& config, const adamw_arrays<
   return error;
 }
 
-// The rule itself: m and v within 2 ulp, param within its bound.
-inline void expect_within_rule(const step_error& error, const steepest_adamw_config& config) {
-  EXPECT_TRUE(error.m <= 2 && error.v <= 2 && error.param <= 1)
+// The rule itself: m and v within 2 ulp, param within its bound. The generic level of a CPU without
+// fused multiply-add rounds (1-beta2) g g + beta2 v once more: one ulp more for v.
+inline void expect_within_rule(const step_error& error, const steepest_adamw_config& config,
+                               steepest_isa isa) {
+  const bool fused = isa != STEEPEST_ISA_GENERIC || (config.flags & STEEPEST_FLAG_CONSISTENT) != 0;
+  EXPECT_TRUE(error.m <= 2 && error.v <= (fused ? 2 : 3) && error.param <= 1)
       << "m " << error.m << " ulp, v " << error.v << " ulp, param " << error.param
       << " of its bound; flags " << config.flags << " lr " << config.lr << " beta1 " << config.beta1
       << " beta2 " << config.beta2 << " eps " << config.eps << " weight_decay "
       << config.weight_decay << " grad_scale " << config.grad_scale << " step " << config.step
-      << "\n" << error.worst;
+      << "\n"
+      << error.worst;
 }
 
 // What must not have changed: the gradient, and whatever the flags leave alone.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A pairwise covering array: few rows, in which every pair of values of every two factors occurs.
-// Greedy, after the AETG idea: each row starts from an uncovered pair and takes, factor by factor in
-// random order, the value that covers the most new pairs; the best of several such rows is kept.
+// Greedy, after the AETG idea: each row starts from an uncovered pair and takes, factor by factor
+// in random order, the value that covers the most new pairs; the best of several such rows is kept.
 #pragma once
 
 #include "support.hpp"

@@ -130,10 +130,10 @@ template <class Real>
 class guarded {
  public:
   explicit guarded(const std::vector<Real>& values, std::size_t offset = 0)
-      : count_(values.size()), lead_(kGuard + offset * sizeof(Real)) {
-    bytes_.assign(kGuard + lead_ + count_ * sizeof(Real) + kGuard, kFill);
+      : count_(values.size()), lead_(guard_bytes + offset * sizeof(Real)) {
+    bytes_.assign(guard_bytes + lead_ + count_ * sizeof(Real) + guard_bytes, fill);
     const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
-    lead_ += (kGuard - address % kGuard) % kGuard;
+    lead_ += (guard_bytes - address % guard_bytes) % guard_bytes;
     if (count_ != 0) std::memcpy(data(), values.data(), count_ * sizeof(Real));
   }
   guarded(const guarded&) = delete;
@@ -142,15 +142,15 @@ class guarded {
   Real* data() { return reinterpret_cast<Real*>(bytes_.data() + lead_); }
   std::vector<Real> values() { return std::vector<Real>(data(), data() + count_); }
   bool intact() const {
-    const auto is_fill = [](unsigned char byte) { return byte == kFill; };
+    const auto is_fill = [](unsigned char byte) { return byte == fill; };
     const auto first = bytes_.begin() + static_cast<std::ptrdiff_t>(lead_);
     const auto last = first + static_cast<std::ptrdiff_t>(count_ * sizeof(Real));
     return std::all_of(bytes_.begin(), first, is_fill) && std::all_of(last, bytes_.end(), is_fill);
   }
 
  private:
-  static constexpr std::size_t kGuard = 64;
-  static constexpr unsigned char kFill = 0xa5;
+  static constexpr std::size_t guard_bytes = 64;
+  static constexpr unsigned char fill = 0xa5;
   std::vector<unsigned char> bytes_;
   std::size_t count_;
   std::size_t lead_;
@@ -168,7 +168,8 @@ class fenced {
     if (map == MAP_FAILED) std::abort();
     base_ = static_cast<unsigned char*>(map);
     if (mprotect(base_ + page, used * page, PROT_READ | PROT_WRITE) != 0) std::abort();
-    unsigned char* start = at_end ? base_ + (used + 1) * page - count_ * sizeof(Real) : base_ + page;
+    unsigned char* start =
+        at_end ? base_ + (used + 1) * page - count_ * sizeof(Real) : base_ + page;
     data_ = reinterpret_cast<Real*>(start);
     std::copy(values.begin(), values.end(), data_);
   }

@@ -36,7 +36,8 @@ class Case:
         import machine
 
         size = machine.size_text(self.count)
-        text = f"{self.dtype} {size}" if self.tensors == 1 else f"{self.dtype} {self.tensors} x {size}"
+        many = f"{self.tensors:,} x " if self.tensors > 1 else ""
+        text = f"{self.dtype} {many}{size}"
         return text + (" amsgrad" if self.amsgrad else "") + (" (foreach)" if self.foreach else "")
 
 

@@ -30,12 +30,9 @@ struct adamw_constants {
         maximize((c.flags & STEEPEST_ADAMW_MAXIMIZE) != 0),
         coupled_l2((c.flags & STEEPEST_ADAMW_COUPLED_L2) != 0),
         cautious_decay((c.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY) != 0),
-        eta(static_cast<Real>(c.lr)),
-        beta1(static_cast<Real>(c.beta1)),
-        beta2(static_cast<Real>(c.beta2)),
-        eps(static_cast<Real>(c.eps)),
-        lambda(static_cast<Real>(c.weight_decay)),
-        grad_scale(static_cast<Real>(c.grad_scale)),
+        eta(static_cast<Real>(c.lr)), beta1(static_cast<Real>(c.beta1)),
+        beta2(static_cast<Real>(c.beta2)), eps(static_cast<Real>(c.eps)),
+        lambda(static_cast<Real>(c.weight_decay)), grad_scale(static_cast<Real>(c.grad_scale)),
         one_minus_beta1(static_cast<Real>(1.0L - c.beta1)),
         one_minus_beta2(static_cast<Real>(1.0L - c.beta2)),
         bc1(static_cast<Real>(bias_correction(c.beta1, c.step))),
@@ -50,10 +47,10 @@ struct adamw_element {
 template <class Real>
 struct adamw_result {
   adamw_element<Real> next;
-  Real g;            // the gradient that entered the moments
+  Real g;  // the gradient that entered the moments
   Real m_hat, v_hat;
-  Real u;            // the update, without learning rate and decay
-  Real delta;        // theta' - theta
+  Real u;      // the update, without learning rate and decay
+  Real delta;  // theta' - theta
 };
 
 template <class Real>

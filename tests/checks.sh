@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What `./dev test`, `./dev lint` and `./dev abi-update` do. Each line of the reports is one check;
+# its output is shown if it failed, and kept in build/check/log.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+compilers=(gcc clang)
+passed=0
+failed=0
+skipped=0
+
+# check [-n LINES] NAME COMMAND...: LINES of the output's end are shown even on success. Status 77
+# means skipped, the output's last line says why.
+check() {
+  local lines=0
+  if [[ $1 == -n ]]; then
+    lines=$2
+    shift 2
+  fi
+  local name=$1 status=0 started=$SECONDS
+  shift
+  local log=build/check/log/${name//[^a-zA-Z0-9+]/-}
+  mkdir -p build/check/log
+  # A subshell outside of any condition: `set -e` works in the functions that are checked.
+  set +e
+  (set -e; "$@") >"$log" 2>&1 </dev/null
+  status=$?
+  set -e
+  case $status in
+    0)
+      passed=$((passed + 1))
+      printf 'ok      %s (%d s)\n' "$name" $((SECONDS - started))
+      tail -n "$lines" "$log" | sed 's/^/          /'
+      ;;
+    77)
+      skipped=$((skipped + 1))
+      printf 'skipped %s: %s\n' "$name" "$(tail -n 1 "$log")"
+      ;;
+    *)
+      failed=$((failed + 1))
+      printf 'FAILED  %s (status %d, %s)\n' "$name" "$status" "$log"
+      tail -n 60 "$log" | sed 's/^/          /'
+      ;;
+  esac
+}
+
+finish() {
+  if ((skipped > 0)); then
+    echo "$skipped skipped"
+  fi
+  echo "$passed passed, $failed failed"
+  ((failed == 0))
+}
+
+# ---- builds
+
+release_build() {
+  cmake --preset release -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON \
+    -DSTEEPEST_BUILD_BENCHMARKS=ON -DSTEEPEST_BUILD_EXAMPLES=ON
+  cmake --build build/release
+}
+
+# Only the library: library_build DIRECTORY CMAKE_ARGUMENTS...
+library_build() {
+  cmake --preset debug -B "build/check/$1" -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
+    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF "${@:2}"
+  cmake --build "build/check/$1"
+}
+
+meson_build() {
+  local options=(--buildtype=release --prefix="$(cached CMAKE_INSTALL_PREFIX)"
+    --libdir="$(cached CMAKE_INSTALL_LIBDIR)"
+    -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled)
+  # A directory of another Meson version cannot be reconfigured.
+  if [[ ! -e build/meson/build.ninja ]] ||
+    ! meson setup --reconfigure build/meson "${options[@]}"; then
+    rm -rf build/meson
+    meson setup build/meson "${options[@]}"
+  fi
+  meson compile -C build/meson
+}
+
+clang_build() {
+  CC=clang CXX=clang++ cmake --preset release -B build/check/clang -DSTEEPEST_WERROR=ON
+  cmake --build build/check/clang
+}
+
+cached() {
+  sed -n "s/^$1:[A-Z]*=//p" build/release/CMakeCache.txt
+}
+
+# ---- tests
+
+ctest_in() {
+  ctest --test-dir "$1" --output-on-failure --parallel "$(nproc)" "${ctest_selection[@]}"
+}
+
+meson_test() {
+  meson test -C build/meson --print-errorlogs --num-processes "$(nproc)" "${meson_selection[@]}"
+}
+
+sanitizers() {
+  if ! echo 'int main() {}' |
+    c++ -fsanitize=address,undefined -x c++ - -o build/check/sanitizer-probe; then
+    echo 'the compiler has no sanitizer libraries'
+    return 77
+  fi
+  cmake --preset sanitizers -DSTEEPEST_WERROR=ON
+  cmake --build build/sanitizers
+  ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    ctest_in build/sanitizers
+}
+
+install_trees() {
+  rm -rf build/check/install
+  DESTDIR=$PWD/build/check/install/cmake cmake --install build/release
+  DESTDIR=$PWD/build/check/install/meson meson install -C build/meson
+}
+
+same_exports() {
+  diff -u <(tests/abi/abi.sh symbols build/release/libsteepest.so.1) \
+    <(tests/abi/abi.sh symbols build/meson/libsteepest.so.1)
+}
+
+moved_tree() {
+  rm -rf build/check/install/moved
+  mv "$1" build/check/install/moved
+}
+
+test_all() {
+  ctest_selection=(--label-exclude '^long$')
+  meson_selection=(--no-suite long)
+  if [[ ${1:-} == --long ]]; then
+    ctest_selection=()
+    meson_selection=()
+    export STEEPEST_TEST_LONG=1
+  fi
+  local compiler standard kind build prefix
+
+  check 'CMake build' release_build
+  check -n 8 'CMake tests' ctest_in build/release
+  check 'Meson build' meson_build
+  check -n 9 'Meson tests' meson_test
+
+  check 'both installs succeed' install_trees
+  check -n 99 'both installs have the same files' tests/packaging/compare_installs.sh \
+    build/check/install/{cmake,meson}
+  check 'both libraries export the same symbols' same_exports
+  check 'exported symbols are symbols.txt and the header' \
+    tests/abi/abi.sh names build/release/libsteepest.so.1
+
+  for compiler in "${compilers[@]}"; do
+    for standard in c99 c11 c17; do
+      check "header in $standard with $compiler" tests/abi/header.sh "$compiler" "$standard"
+    done
+    for standard in c++11 c++17 c++20; do
+      check "header in $standard with $compiler" tests/abi/header.sh "$compiler" "$standard"
+    done
+  done
+
+  check 'debug build' library_build debug
+  check -n 1 'binary interface against its baseline' \
+    tests/abi/abi.sh types build/check/debug/libsteepest.so.1
+  for build in release check/debug; do
+    check -n 1 "objects of the ISA levels in build/$build" tests/symbols/check_objects.py \
+      "build/$build"
+  done
+
+  prefix=build/check/install/cmake$(cached CMAKE_INSTALL_PREFIX)
+  for kind in find_package versions pkg-config meson; do
+    check "installed by CMake, used by $kind" tests/packaging/check_consumer.sh "$kind" "$prefix"
+  done
+  prefix=build/check/install/meson$(cached CMAKE_INSTALL_PREFIX)
+  check 'the installed tree can be moved' moved_tree "$prefix"
+  for kind in find_package pkg-config meson; do
+    check "installed by Meson and moved, used by $kind" tests/packaging/check_consumer.sh "$kind" \
+      build/check/install/moved
+  done
+  for kind in add_subdirectory subproject; do
+    check "source tree used by $kind" tests/packaging/check_consumer.sh "$kind" .
+  done
+
+  check 'Clang build' clang_build
+  check 'objects of the ISA levels from Clang' tests/symbols/check_objects.py build/check/clang
+  check 'binary interface from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
+  check -n 8 'tests of the Clang build' ctest_in build/check/clang
+  check -n 8 'tests with AddressSanitizer and UndefinedBehaviorSanitizer' sanitizers
+}
+
+# ---- lint
+
+formatted() {
+  find include src tests bench examples \( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 |
+    xargs -0 .venv/bin/clang-format --dry-run -Werror
+}
+
+short_lines() {
+  ! grep -rnE '.{101}' include src tests bench examples cmake dev .ci \
+    --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
+    --include=dev
+}
+
+lint_all() {
+  check 'formatting of C and C++' formatted
+  check 'lines of at most 100 columns' short_lines
+  check 'formatting of Python' .venv/bin/ruff format --check .
+  check 'Python' .venv/bin/ruff check .
+  check 'shell scripts' shellcheck --external-sources dev .ci/run tests/*.sh tests/*/*.sh
+  if [[ ${1:-} == --quick ]]; then
+    return
+  fi
+  check 'build for clang-tidy' clang_build
+  check 'clang-tidy' clang_tidy
+}
+
+clang_tidy() {
+  find src -name '*.cpp' -print0 |
+    xargs -0 -n 1 -P "$(nproc)" clang-tidy -p build/check/clang --quiet
+}
+
+case $1 in
+  test)
+    test_all "${@:2}"
+    finish
+    ;;
+  lint)
+    lint_all "${@:2}"
+    finish
+    ;;
+  abi-update)
+    library_build debug
+    tests/abi/abi.sh update build/check/debug/libsteepest.so.1
+    ;;
+esac

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// After fork(): a parent's context works in the child, on the calling thread; a context made in the
+// child has threads; nothing hangs, and the child exits normally.
+#include <atomic>
+#include <thread>
+
+#include "adamw_support.hpp"
+#include "executors.hpp"
+
+namespace steepest_test {
+namespace {
+
+class after_fork : public testing::Test {
+ protected:
+  after_fork() {
+    random_source random(95);
+    arrays_ = random_arrays<float>(random, 1 << 19, true);
+    expected_ = arrays_;
+    EXPECT_OK(run_step(make_context().get(), make_config(), expected_));
+  }
+
+  bool steps_right(steepest_context* context) const {
+    auto a = arrays_;
+    return run_step(context, make_config(), a) == STEEPEST_OK && same_bits(a, expected_);
+  }
+
+  adamw_arrays<float> arrays_, expected_;
+};
+
+TEST_F(after_fork, a_parents_context_works) {
+  const context_pointer context = make_context({.threads = 2});
+  ASSERT_TRUE(steps_right(context.get()));  // its threads exist now
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(in_child([&] { return steps_right(context.get()) ? 0 : 1; }), 0);
+    EXPECT_TRUE(steps_right(context.get()));
+  }
+}
+
+TEST_F(after_fork, a_parents_unused_context_works) {
+  const context_pointer context = make_context({.threads = 2});
+  EXPECT_EQ(in_child([&] { return steps_right(context.get()) ? 0 : 1; }), 0);
+  EXPECT_TRUE(steps_right(context.get()));
+}
+
+TEST_F(after_fork, a_parents_context_can_be_trimmed_and_destroyed) {
+  context_pointer context = make_context({.threads = 2});
+  ASSERT_TRUE(steps_right(context.get()));
+  EXPECT_EQ(in_child([&] {
+              const bool right =
+                  steps_right(context.get()) && steepest_context_trim(context.get()) == STEEPEST_OK;
+              context.reset();
+              return right ? 0 : 1;
+            }),
+            0);
+  EXPECT_TRUE(steps_right(context.get()));
+}
+
+TEST_F(after_fork, a_new_context_has_threads) {
+  const context_pointer context = make_context({.threads = 2});
+  ASSERT_TRUE(steps_right(context.get()));
+  const std::int32_t threads = steepest_context_threads(context.get());
+  EXPECT_EQ(in_child([&] {
+              const context_pointer own = try_context({.threads = 2});
+              if (own == nullptr || steepest_context_threads(own.get()) != threads) return 1;
+              for (int i = 0; i < 20; ++i) {
+                if (!steps_right(own.get())) return 2;
+              }
+              return in_child([&] { return steps_right(own.get()) ? 0 : 3; });
+            }),
+            0);
+}
+
+TEST_F(after_fork, the_default_context_works) {
+  EXPECT_EQ(in_child([&] { return steps_right(nullptr) ? 0 : 1; }), 0);  // made in the child
+  ASSERT_TRUE(steps_right(nullptr));
+  EXPECT_EQ(in_child([&] { return steps_right(nullptr) ? 0 : 1; }), 0);
+  EXPECT_TRUE(steps_right(nullptr));
+}
+
+// The caller's executor belongs to the parent, whose threads the child does not have.
+TEST_F(after_fork, a_parents_executor_is_not_called) {
+  reversed_executor own(2);
+  const steepest_executor executor = own.interface();
+  const context_pointer context = make_context({.executor = &executor});
+  ASSERT_TRUE(steps_right(context.get()));
+  EXPECT_EQ(in_child([&] {
+              const std::int64_t calls = own.calls;
+              return steps_right(context.get()) && own.calls == calls ? 0 : 1;
+            }),
+            0);
+}
+
+// A fork may fall anywhere inside another thread's call, whatever that call holds at the moment.
+TEST_F(after_fork, during_calls_of_another_thread) {
+  const context_pointer context = make_context({.threads = 2});
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    adamw_arrays<float> a(20000);
+    for (std::int64_t i = 0; !stop; ++i) {
+      steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
+      run_step(context.get(), make_config(), a, &stats);
+      if (i % 3 == 0) steepest_context_trim(context.get());
+      if (i % 7 == 0) make_context({.threads = 2});
+    }
+  });
+  for (int i = 0; i < (long_run() ? 500 : 40); ++i) {
+    ASSERT_EQ(in_child([&] {
+                if (!steps_right(context.get())) return 1;
+                const context_pointer own = try_context({.threads = 2});
+                return own != nullptr && steps_right(own.get()) && steps_right(nullptr) ? 0 : 2;
+              }),
+              0)
+        << "fork " << i;
+  }
+  stop = true;
+  busy.join();
+}
+
+}  // namespace
+}  // namespace steepest_test

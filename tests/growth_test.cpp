@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Structs of callers compiled against an older header (shorter) and a newer one (longer).
+#include <functional>
+
+#include "adamw_support.hpp"
+#include "executors.hpp"
+
+namespace steepest_test {
+namespace {
+
+using bytes = std::vector<unsigned char>;
+
+template <class Struct>
+bytes to_bytes(const Struct& value) {
+  bytes image(sizeof(Struct));
+  std::memcpy(image.data(), &value, sizeof(Struct));
+  return image;
+}
+
+void set_size(unsigned char* at, std::size_t size) { std::memcpy(at, &size, sizeof(size)); }
+
+bool error_names(const char* text) {
+  return std::string(steepest_last_error()).find(text) != std::string::npos;
+}
+
+// ------------------------------------------------------------------ _init
+
+struct init_row {
+  const char* name;
+  steepest_status (*init)(void*, std::size_t);
+  bytes image;  // of the INIT macro
+};
+
+std::vector<init_row> init_rows() {
+  const steepest_executor executor = STEEPEST_EXECUTOR_INIT;
+  const steepest_allocator allocator = STEEPEST_ALLOCATOR_INIT;
+  const steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
+  const steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
+  const steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
+  const steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
+  const steepest_vector vector = STEEPEST_VECTOR_INIT;
+  return {
+      {"executor_init", steepest_executor_init, to_bytes(executor)},
+      {"allocator_init", steepest_allocator_init, to_bytes(allocator)},
+      {"context_options_init", steepest_context_options_init, to_bytes(options)},
+      {"step_stats_init", steepest_step_stats_init, to_bytes(stats)},
+      {"adamw_config_init", steepest_adamw_config_init, to_bytes(config)},
+      {"adamw_tensor_init", steepest_adamw_tensor_init, to_bytes(tensor)},
+      {"vector_init", steepest_vector_init, to_bytes(vector)},
+  };
+}
+
+// The macro's values as far as the caller's struct reaches, zeros beyond what the library knows,
+// and not a byte after it.
+TEST(init, fills_any_size) {
+  for (const init_row& row : init_rows()) {
+    for (std::size_t size = 16; size <= row.image.size() + 32; size += 8) {
+      SCOPED_TRACE(testing::Message() << row.name << " size " << size);
+      bytes expected = row.image;
+      expected.resize(row.image.size() + 32, 0);
+      set_size(expected.data(), size);
+      std::fill(expected.begin() + static_cast<std::ptrdiff_t>(size), expected.end(), 0xcc);
+      bytes got(row.image.size() + 32, 0xcc);
+      EXPECT_OK(row.init(got.data(), size));
+      EXPECT_EQ(got, expected);
+    }
+  }
+}
+
+TEST(init, refuses_other_sizes_and_null) {
+  for (const init_row& row : init_rows()) {
+    for (const std::size_t size : {0, 1, 8, 15, 17, 20, 28, 1001}) {
+      bytes got(2000, 0xcc);
+      EXPECT_EQ(row.init(got.data(), size), STEEPEST_E_INVALID_ARGUMENT);
+      EXPECT_TRUE(error_names(row.name) && error_names("struct_size")) << steepest_last_error();
+      EXPECT_EQ(got, bytes(2000, 0xcc));
+    }
+    EXPECT_EQ(row.init(nullptr, row.image.size()), STEEPEST_E_INVALID_ARGUMENT);
+    EXPECT_TRUE(error_names(row.name) && error_names("null")) << steepest_last_error();
+  }
+}
+
+// ------------------------------------------------------------------ inputs
+
+// An array of structs as a caller with structs of `size` bytes has it: cut off, or with zeros
+// added; what lies beyond the last one is no part of it.
+template <class Struct>
+bytes resized(const std::vector<Struct>& values, std::size_t size) {
+  bytes all(values.size() * size + 64, 0xff);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    unsigned char* at = all.data() + i * size;
+    std::fill_n(at, size, 0);
+    std::memcpy(at, &values[i], std::min(size, sizeof(Struct)));
+    set_size(at, size);
+  }
+  return all;
+}
+
+// What the library must take a struct of `size` bytes for: INIT values where it ends.
+template <class Struct>
+Struct completed(Struct value, std::size_t size, const Struct& init) {
+  Struct whole = init;
+  std::memcpy(&whole, &value, std::min(size, sizeof(Struct)));
+  whole.struct_size = sizeof(Struct);
+  return whole;
+}
+
+class growth : public testing::Test {
+ protected:
+  growth() {
+    random_source random(101);
+    arrays_ = random_arrays<float>(random, 100, false);
+    config_.flags = STEEPEST_ADAMW_MAXIMIZE;
+    config_.lr = 0.25;
+    config_.beta1 = 0.5;
+    config_.beta2 = 0.75;
+    config_.eps = 0.125;
+    config_.weight_decay = 0.375;
+    config_.grad_scale = 3;
+    config_.step = 9;
+    config_.seed = 4;
+  }
+
+  steepest_status step(const void* config, const void* tensors, std::int64_t count = 1,
+                       void* stats = nullptr) {
+    return steepest_adamw_step(nullptr, static_cast<const steepest_adamw_config*>(config),
+                               static_cast<const steepest_adamw_tensor*>(tensors), count,
+                               static_cast<steepest_step_stats*>(stats));
+  }
+
+  steepest_adamw_config config_ = make_config();
+  adamw_arrays<float> arrays_;
+};
+
+TEST_F(growth, config_of_any_size) {
+  for (std::size_t size = 16; size <= sizeof(config_) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    auto a = arrays_, b = arrays_;
+    const steepest_adamw_config whole = completed(config_, size, make_config());
+    ASSERT_OK(run_step(nullptr, whole, a));
+    const steepest_adamw_tensor tensor = make_tensor(b);
+    const bytes config = resized(std::vector{config_}, size);
+    ASSERT_OK(step(config.data(), &tensor));
+    EXPECT_TRUE(same_bits(a, b));
+  }
+}
+
+TEST_F(growth, tensors_of_any_size) {
+  const steepest_adamw_tensor init = STEEPEST_ADAMW_TENSOR_INIT;
+  steepest_adamw_config other = config_;
+  other.flags = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_EMIT_DELTA;
+  for (std::size_t size = 48; size <= sizeof(init) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    auto a = arrays_, b = arrays_;
+    const auto split = [&](adamw_arrays<float>& arrays) {
+      std::vector<steepest_adamw_tensor> tensors;
+      for (std::size_t i = 0; i < 4; ++i) tensors.push_back(make_tensor(arrays, 25 * i, 25));
+      if (size >= 88) tensors[2].config = &other;
+      return tensors;
+    };
+    std::vector<steepest_adamw_tensor> whole = split(a);
+    for (auto& tensor : whole) tensor = completed(tensor, size, init);
+    ASSERT_OK(step(&config_, whole.data(), 4));
+    const bytes tensors = resized(split(b), size);
+    ASSERT_OK(step(&config_, tensors.data(), 4));
+    EXPECT_TRUE(same_bits(a, b));
+    EXPECT_FALSE(same_bits(a, arrays_));
+  }
+  // Too short to have what the flags or the rules ask for: a field that is missing is null.
+  for (const std::size_t size : {16, 24, 32, 40, 72}) {
+    auto a = arrays_;
+    const bytes tensors = resized(std::vector{make_tensor(a)}, size);
+    EXPECT_EQ(step(size == 72 ? &other : &config_, tensors.data()), STEEPEST_E_INVALID_ARGUMENT);
+    EXPECT_TRUE(error_names("is null")) << steepest_last_error();
+    EXPECT_TRUE(same_bits(a, arrays_));
+  }
+}
+
+TEST_F(growth, stats_of_any_size) {
+  std::vector<steepest_step_stats> whole(3, STEEPEST_STEP_STATS_INIT);
+  auto a = arrays_;
+  std::vector<steepest_adamw_tensor> tensors;
+  for (std::size_t i = 0; i < 3; ++i) tensors.push_back(make_tensor(a, 30 * i, 30));
+  ASSERT_OK(step(&config_, tensors.data(), 3, whole.data()));
+  const std::vector<steepest_step_stats> empty(3, STEEPEST_STEP_STATS_INIT);
+  for (std::size_t size = 16; size <= sizeof(steepest_step_stats) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    a = arrays_;
+    bytes stats = resized(empty, size);
+    ASSERT_OK(step(&config_, tensors.data(), 3, stats.data()));
+    EXPECT_EQ(stats, resized(whole, size));
+  }
+}
+
+TEST_F(growth, vectors_of_any_size) {
+  const steepest_vector init = STEEPEST_VECTOR_INIT;
+  const float values[] = {3, 4, 12};
+  for (std::size_t size = 24; size <= sizeof(init) + 32; size += 8) {
+    std::vector<steepest_vector> vectors(3, init);
+    for (std::size_t i = 0; i < 3; ++i) {
+      vectors[i].count = 1;
+      vectors[i].data = &values[i];
+    }
+    const bytes all = resized(vectors, size);
+    double norm = 0;
+    ASSERT_OK(steepest_grad_norm(nullptr, reinterpret_cast<const steepest_vector*>(all.data()), 3,
+                                 &norm, nullptr));
+    EXPECT_EQ(norm, 13);
+  }
+}
+
+TEST_F(growth, context_options_of_any_size) {
+  reversed_executor own_executor(3);
+  counting_allocator own_allocator;
+  const steepest_executor executor = own_executor.interface();
+  const steepest_allocator allocator = own_allocator.interface();
+  const auto executor_bytes = resized(std::vector{executor}, sizeof(executor) + 16);
+  const auto allocator_bytes = resized(std::vector{allocator}, sizeof(allocator) + 16);
+  for (const bool longer : {false, true}) {
+    steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
+    options.max_isa = STEEPEST_ISA_GENERIC;
+    options.executor =
+        longer ? reinterpret_cast<const steepest_executor*>(executor_bytes.data()) : &executor;
+    options.allocator =
+        longer ? reinterpret_cast<const steepest_allocator*>(allocator_bytes.data()) : &allocator;
+    for (std::size_t size = 16; size <= sizeof(options) + 32; size += 8) {
+      SCOPED_TRACE(size);
+      const bytes all = resized(std::vector{options}, size);
+      steepest_context* context = nullptr;
+      const std::int64_t calls = own_allocator.calls;
+      ASSERT_OK(steepest_context_create(
+          reinterpret_cast<const steepest_context_options*>(all.data()), &context));
+      const context_pointer owner(context);
+      EXPECT_EQ(steepest_context_isa(context), size >= 24 ? STEEPEST_ISA_GENERIC : levels().back());
+      EXPECT_EQ(steepest_context_threads(context),
+                size >= 32 ? 3 : steepest_context_threads(nullptr));
+      EXPECT_EQ(own_allocator.calls > calls, size >= 40);
+    }
+  }
+  EXPECT_TRUE(own_allocator.all_released());
+}
+
+// ------------------------------------------------------------------ refusals
+
+// Each struct that a call reads, in an array of two where it can be one: `call` gets the bytes of
+// the struct at `index` and returns what the library says.
+struct refusal_row {
+  const char* name;
+  bytes image;
+  std::size_t index;
+  std::function<steepest_status(const bytes&)> call;
+};
+
+TEST_F(growth, what_is_refused) {
+  random_source random(102);
+  auto a = random_arrays<float>(random, 64, true);
+  const auto before = a;
+  std::vector<steepest_adamw_tensor> tensors{make_tensor(a, 0, 32), make_tensor(a, 32, 32)};
+  const std::vector<steepest_step_stats> stats(2, STEEPEST_STEP_STATS_INIT);
+  const float value = 1;
+  steepest_vector vector = STEEPEST_VECTOR_INIT;
+  vector.count = 1;
+  vector.data = &value;
+  reversed_executor own_executor(2);
+  counting_allocator own_allocator;
+  const steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
+  const auto create = [&](const void* wanted, const bytes* executor, const bytes* allocator) {
+    steepest_context_options with = options;
+    if (executor != nullptr) {
+      with.executor = reinterpret_cast<const steepest_executor*>(executor->data());
+    }
+    if (allocator != nullptr) {
+      with.allocator = reinterpret_cast<const steepest_allocator*>(allocator->data());
+    }
+    steepest_context* context = nullptr;
+    const auto* chosen = static_cast<const steepest_context_options*>(wanted);
+    const steepest_status status =
+        steepest_context_create(chosen != nullptr ? chosen : &with, &context);
+    EXPECT_EQ(context, nullptr);
+    steepest_context_destroy(context);
+    return status;
+  };
+  const refusal_row rows[] = {
+      {"config", to_bytes(config_), 0,
+       [&](const bytes& b) { return step(b.data(), tensors.data(), 2); }},
+      {"tensors[1].config", to_bytes(config_), 0,
+       [&](const bytes& b) {
+         auto own = tensors;
+         own[1].config = reinterpret_cast<const steepest_adamw_config*>(b.data());
+         return step(&config_, own.data(), 2);
+       }},
+      {"tensors[1]", to_bytes(tensors[0]), 1,
+       [&](const bytes& b) { return step(&config_, b.data(), 2); }},
+      {"stats[1]", to_bytes(stats[0]), 1,
+       [&](const bytes& b) {
+         bytes copy = b;
+         const steepest_status status = step(&config_, tensors.data(), 2, copy.data());
+         EXPECT_EQ(copy, b);
+         return status;
+       }},
+      {"vectors[1]", to_bytes(vector), 1,
+       [&](const bytes& b) {
+         double norm = -7;
+         const auto* vectors = reinterpret_cast<const steepest_vector*>(b.data());
+         const steepest_status status = steepest_grad_norm(nullptr, vectors, 2, &norm, nullptr);
+         EXPECT_EQ(norm, -7);
+         return status;
+       }},
+      {"options", to_bytes(options), 0,
+       [&](const bytes& b) { return create(b.data(), nullptr, nullptr); }},
+      {"options.executor", to_bytes(own_executor.interface()), 0,
+       [&](const bytes& b) { return create(nullptr, &b, nullptr); }},
+      {"options.allocator", to_bytes(own_allocator.interface()), 0,
+       [&](const bytes& b) { return create(nullptr, nullptr, &b); }},
+  };
+  for (const refusal_row& row : rows) {
+    SCOPED_TRACE(row.name);
+    const std::size_t known = row.image.size();
+    const auto elements = [&](std::size_t size) {  // one, or two when the second is the culprit
+      bytes all((row.index + 1) * size, 0);
+      for (std::size_t i = 0; i <= row.index; ++i) {
+        std::copy(row.image.begin(), row.image.end(), all.begin() + std::ptrdiff_t(i * size));
+        set_size(all.data() + i * size, size);
+      }
+      return all;
+    };
+    // A byte of a field that only a newer library knows.
+    for (const std::size_t at : {known, known + 7, known + 23}) {
+      bytes all = elements(known + 24);
+      all[row.index * (known + 24) + at] = 1;
+      EXPECT_EQ(row.call(all), STEEPEST_E_UNSUPPORTED) << "byte " << at;
+      EXPECT_TRUE(error_names(row.name)) << steepest_last_error();
+    }
+    // A size that no version has, in the first element (and so for all).
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{8}, known - 4, known + 1, known + 12}) {
+      bytes all = elements(known + 24);
+      set_size(all.data(), size);
+      EXPECT_EQ(row.call(all), STEEPEST_E_INVALID_ARGUMENT) << "size " << size;
+      EXPECT_TRUE(error_names("struct_size")) << steepest_last_error();
+    }
+    // Elements that disagree on their size.
+    for (const std::size_t size : {known - 8, known + 8}) {
+      if (row.index == 0) continue;
+      bytes all = elements(known);
+      set_size(all.data() + row.index * known, size);
+      EXPECT_EQ(row.call(all), STEEPEST_E_INVALID_ARGUMENT);
+      EXPECT_TRUE(error_names(row.name) && error_names("struct_size")) << steepest_last_error();
+    }
+  }
+  EXPECT_TRUE(same_bits(a, before));
+  EXPECT_EQ(own_allocator.calls, 0);
+}
+
+}  // namespace
+}  // namespace steepest_test
