@@ -307,8 +307,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * that type to what is stored. Two warnings:
  *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999 one
  *     step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays where its
- *     largest gradients put it, at more than twice its true value. A decay of more than 0.4 % (beta2
- *     below 0.996) gets through. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
+ *     largest gradients put it: at twice its true value after 10,000 steps of noise. A decay of more
+ *     than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
  *     element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.

@@ -15,7 +15,7 @@ steepest_status check_vector(const argument& where, const steepest_vector& vecto
                       static_cast<int>(vector.reserved));
   if (const auto status = check_dtype(where, "dtype", vector.dtype); status != STEEPEST_OK)
     return status;
-  if (const auto status = check_count(where, vector.count, dtype_size(vector.dtype));
+  if (const auto status = check_count(where, vector.count, vector.dtype);
       status != STEEPEST_OK)
     return status;
   if (vector.count == 0) return STEEPEST_OK;

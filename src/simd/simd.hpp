@@ -54,6 +54,13 @@ using vec = xsimd::batch<T, typename Level::arch>;
 using xsimd::select;
 using xsimd::sqrt;
 
+// Asks for the line that holds p[i]. It may lie outside the array: nothing is read or written.
+template <class T>
+void prefetch(const T* p, int64_t i) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) +
+                                                   static_cast<uintptr_t>(i) * sizeof(T)));
+}
+
 // How a*b + c is rounded: once everywhere (`exact`), or once where the level has an instruction for
 // it and twice elsewhere (`fast`). Levels with the instruction make no difference.
 enum class rounding { fast, exact };

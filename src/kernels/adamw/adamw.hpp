@@ -24,6 +24,7 @@ struct adamw_constants {
   T l2;            // weight_decay with COUPLED_L2; then grad_factor is all of grad_scale and f = 1
 };
 
+// A config, ready for tensors computed in fp32 or, instead, in fp64.
 struct adamw_prepared {
   adamw_constants<float> f32;
   adamw_constants<double> f64;
@@ -85,7 +86,7 @@ struct adamw_table {
   adamw_kernels exact;
 };
 
-adamw_prepared adamw_prepare(const steepest_adamw_config& config);
+adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64);
 
 struct adamw_job {
   adamw_buffers buffers;

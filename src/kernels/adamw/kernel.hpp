@@ -113,6 +113,15 @@ struct adamw {
     }
   }
 
+  // The hardware follows this many streams late or not at all where tensors are short; 512 elements
+  // ahead was best of 0 to 8192 for lists of 4,096 and no worse for long ones.
+  template <class S>
+  static void prefetch(const S* p, int64_t i) {
+    constexpr int64_t per_line = 64 / sizeof(S);
+    if (per_line > lanes && i % per_line != 0) return;
+    simd::prefetch(p, i + 512);
+  }
+
   // One register of elements. `index` is its place in the block.
   template <bool Plain, bool Stats>
   static void update(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
@@ -163,9 +172,15 @@ struct adamw {
   static void loop(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t count,
                    sums& total) {
     const int64_t whole = count / lanes * lanes;
-    for (int64_t i = 0; i < whole; i += lanes)
+    for (int64_t i = 0; i < whole; i += lanes) {
+      prefetch(b.param, i);
+      prefetch(b.grad, i);
+      prefetch(b.exp_avg, i);
+      prefetch(b.exp_avg_sq, i);
+      if (!Plain && flags.amsgrad) prefetch(b.max_exp_avg_sq, i);
       for (unsigned r = 0; r < registers; ++r)
         update<Plain, Stats>(k, flags, b, i + r * vec::size, r, total);
+    }
     if (whole == count) return;
     // The tail runs through the same code on a copy, padded with zeros, for which u and every sum
     // are zero: the same bits as inside a vector, and nothing outside the buffers is touched.
@@ -200,7 +215,8 @@ struct adamw {
   template <bool Stats>
   static void run(const adamw_prepared& prepared, variants flags, const buffers& b, int64_t count,
                   sums& total) {
-    const adamw_constants<T>& k = constants_of(prepared);
+    // A copy: the stores of the loop cannot change it, so it stays in registers.
+    const adamw_constants<T> k = constants_of(prepared);
     if (flags.plain())
       loop<true, Stats>(k, flags, b, count, total);
     else

@@ -70,7 +70,7 @@ adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype
   return any_f64 ? adamw_no_mix : adamw_staged;
 }
 
-adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
+adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   const double bias1 = one_minus_power(config.beta1, config.step);
   const double bias2 = one_minus_power(config.beta2, config.step);
   // grad_scale = grad_factor * f. The kernel multiplies by the power of two, which is exact; f goes
@@ -84,8 +84,10 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
     grad_factor = power;
   }
   adamw_prepared prepared = {};
-  prepared.f32 = constants<float>(config, grad_factor, f, bias1, bias2);
-  prepared.f64 = constants<double>(config, grad_factor, f, bias1, bias2);
+  if (f64)
+    prepared.f64 = constants<double>(config, grad_factor, f, bias1, bias2);
+  else
+    prepared.f32 = constants<float>(config, grad_factor, f, bias1, bias2);
   prepared.flags = config.flags;
   prepared.grad_unit = f;
   prepared.update_unit = std::sqrt(bias2) / bias1;
@@ -101,7 +103,7 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
 
 steepest_status adamw_run(steepest_context& context, const adamw_job* jobs, int64_t count,
                           adamw_sums* sums) {
-  constexpr int64_t parallel_threshold = int64_t{1} << 15;
+  constexpr int64_t parallel_threshold = int64_t{1} << 16;
   return for_each_tile(context, jobs, count, parallel_threshold,
                        [&](const adamw_job& job, int64_t from, int64_t to, int64_t tile) {
                          job.kernel(*job.prepared, job.buffers, from, to,

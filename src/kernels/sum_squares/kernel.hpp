@@ -14,28 +14,25 @@ template <class T, class Level, simd::rounding Rounding>
   constexpr int64_t width = is_f64 ? simd::vec<double, Level>::size : simd::vec<float, Level>::size;
   const T* x = static_cast<const T*>(data) + begin;
   const int64_t count = end - begin;
-  // Two sets of sums, since one would wait for its own last addition.
-  simd::sums<Level> even;
-  simd::sums<Level> odd;
-  const auto add = [&](simd::sums<Level>& sums, const T* block) {
+  // Several sets of sums, since one would wait for its own last addition.
+  constexpr int sets = 4;
+  simd::sums<Level> sums[sets];
+  const auto add = [&](simd::sums<Level>& set, const T* block) {
     for (unsigned r = 0; r < lanes / width; ++r) {
       auto value = simd::load<Level>(block + r * width);
       if constexpr (is_f64) value = value * simd::vec<double, Level>(scale);
-      sums.template add_squares<Rounding>(value, r);
+      set.template add_squares<Rounding>(value, r);
     }
   };
   int64_t i = 0;
-  for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    add(even, x + i);
-    add(odd, x + i + lanes);
-  }
+  for (; i + sets * lanes <= count; i += sets * lanes)
+    for (int set = 0; set < sets; ++set) add(sums[set], x + i + set * lanes);
   if (i < count) {
-    T copy[2 * lanes] = {};
+    T copy[sets * lanes] = {};
     __builtin_memcpy(copy, x + i, static_cast<size_t>(count - i) * sizeof(T));
-    add(even, copy);
-    add(odd, copy + lanes);
+    for (int set = 0; set < sets; ++set) add(sums[set], copy + set * lanes);
   }
-  squares result = {even.total() + odd.total(), 0};
+  squares result = {(sums[0].total() + sums[1].total()) + (sums[2].total() + sums[3].total()), 0};
   // Squares of floats fit a double as they are.
   if constexpr (!is_f64) result.sum = result.sum * scale * scale;
   if (!(result.sum <= __DBL_MAX__)) result.nonfinite = simd::count_nonfinite(x, count);
