@@ -70,8 +70,8 @@ typedef int32_t steepest_isa;
 #define STEEPEST_E_UNSUPPORTED (-7)      /* known to a newer library, or not possible on this CPU */
 #define STEEPEST_E_INTERNAL (-8)         /* a defect in the library or in a caller's callback */
 
-/* Element types. This release computes with F32 and F64; the others are refused with
- * STEEPEST_E_DTYPE. */
+/* Element types. Conversions to BF16 and F16 round to nearest even and keep NaN and denormals. The
+ * Q8 types are not implemented yet: STEEPEST_E_DTYPE. */
 #define STEEPEST_F32 1
 #define STEEPEST_F64 2
 #define STEEPEST_BF16 3
@@ -249,11 +249,11 @@ typedef struct steepest_adamw_tensor {
   steepest_dtype param_dtype;
   steepest_dtype grad_dtype;
   steepest_dtype exp_avg_dtype;
-  steepest_dtype exp_avg_sq_dtype;     /* this release: all four F32 or all four F64 */
+  steepest_dtype exp_avg_sq_dtype;     /* any mix of F32, BF16, F16; or all four F64 */
   const steepest_adamw_config* config; /* NULL: the call's. Parameter groups, per-tensor steps. */
   void* max_exp_avg_sq;                /* used with AMSGRAD; of exp_avg_sq_dtype; starts as zeros */
   void* delta;                         /* used with EMIT_DELTA */
-  steepest_dtype delta_dtype;          /* this release: param_dtype */
+  steepest_dtype delta_dtype;          /* F32, BF16 or F16; F64 where the others are */
   int32_t reserved;
 } steepest_adamw_tensor;
 #define STEEPEST_ADAMW_TENSOR_INIT                                                               \
@@ -288,6 +288,30 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * same in its own ulps; the constants are confirmed, and the worst case printed, by the test
  * suite): m within 2 ulp of beta1 |m| + (1-beta1) |g|; v within 2 ulp; param within 2 ulp of
  * max(|old|, |new|) plus 4 ulp of lr (beta1 |m| + (1-beta1) |g|) / ((1-beta1^t) (sqrt(vh) + eps)).
+ * Storage types. The four buffers are independent: any mix of F32, BF16 and F16 works, computed in
+ * fp32; F64 goes with F64 alone and is computed in fp64 (another mix with F64 is STEEPEST_E_DTYPE).
+ * These mixes have kernels of their own, the others cost one more pass through the first-level cache:
+ *
+ *   param  grad   exp_avg  exp_avg_sq   bytes/element read + written
+ *   F32    F32    F32      F32          28
+ *   F64    F64    F64      F64          56
+ *   F32    BF16   F32      F32          26
+ *   F32    F16    F32      F32          26
+ *   BF16   BF16   F32      F32          22
+ *   F16    F16    F32      F32          22
+ *   BF16   F32    F32      F32          24
+ *   BF16   BF16   BF16     F32          18
+ *   BF16   BF16   BF16     BF16         14
+ *
+ * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
+ * that type to what is stored. Two warnings:
+ *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999 one
+ *     step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays where its
+ *     largest gradients put it: at twice its true value after 10,000 steps of noise. A decay of more
+ *     than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
+ *     element more than BF16 throughout.
+ *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
+ *     mh / eps: use BF16 or F32.
  * Limits of fp32 storage: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
  * sqrt(1-beta2), and g^2 underflows below |g| of about 1e-22.
  *
@@ -304,7 +328,7 @@ typedef struct steepest_vector {
   size_t struct_size;
   int64_t count;
   const void* data;
-  steepest_dtype dtype; /* this release: F32 or F64 */
+  steepest_dtype dtype; /* F32, F64, BF16, F16 */
   int32_t reserved;
 } steepest_vector;
 #define STEEPEST_VECTOR_INIT {sizeof(steepest_vector), 0, NULL, STEEPEST_F32, 0}

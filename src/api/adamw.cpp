@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 #include "api/arguments.hpp"
@@ -54,7 +53,9 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
 // One buffer of a tensor under one config.
 struct buffer_use {
   const char* field;
+  const char* dtype_field;
   const void* data;
+  steepest_dtype dtype;
   bool used, written;
 };
 
@@ -65,12 +66,13 @@ struct buffer_list {
 buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
   const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
   const bool amsgrad = (flags & STEEPEST_ADAMW_AMSGRAD) != 0;
-  return {{{"param", tensor.param, true, !emit_delta},
-           {"grad", tensor.grad, true, false},
-           {"exp_avg", tensor.exp_avg, true, true},
-           {"exp_avg_sq", tensor.exp_avg_sq, true, true},
-           {"max_exp_avg_sq", tensor.max_exp_avg_sq, amsgrad, true},
-           {"delta", tensor.delta, emit_delta, true}}};
+  return {{{"param", "param_dtype", tensor.param, tensor.param_dtype, true, !emit_delta},
+           {"grad", "grad_dtype", tensor.grad, tensor.grad_dtype, true, false},
+           {"exp_avg", "exp_avg_dtype", tensor.exp_avg, tensor.exp_avg_dtype, true, true},
+           {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, tensor.exp_avg_sq_dtype, true, true},
+           {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, tensor.exp_avg_sq_dtype,
+            amsgrad, true},
+           {"delta", "delta_dtype", tensor.delta, tensor.delta_dtype, emit_delta, true}}};
 }
 
 steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
@@ -78,40 +80,35 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
   if (tensor.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(tensor.reserved));
-  const steepest_dtype dtype = tensor.param_dtype;
-  const struct {
-    const char* name;
-    steepest_dtype dtype;
-  } dtypes[] = {{"param_dtype", dtype},
-                {"grad_dtype", tensor.grad_dtype},
-                {"exp_avg_dtype", tensor.exp_avg_dtype},
-                {"exp_avg_sq_dtype", tensor.exp_avg_sq_dtype},
-                {"delta_dtype", (flags & STEEPEST_ADAMW_EMIT_DELTA) ? tensor.delta_dtype : dtype}};
-  for (const auto& field : dtypes) {
-    if (field.dtype != STEEPEST_F32 && field.dtype != STEEPEST_F64)
-      return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32 or f64 is needed", field.name,
-                        dtype_name(field.dtype), static_cast<int>(field.dtype));
-    if (field.dtype != dtype)
-      return where.fail(STEEPEST_E_DTYPE, ".%s is %s, but param_dtype is %s: all must be the same",
-                        field.name, dtype_name(field.dtype), dtype_name(dtype));
+  const buffer_list buffers = buffers_of(tensor, flags);
+  const bool f64 = tensor.param_dtype == STEEPEST_F64;
+  for (const buffer_use& use : buffers.uses) {
+    if (!use.used) continue;
+    if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
+      return status;
+    if ((use.dtype == STEEPEST_F64) != f64)
+      return where.fail(STEEPEST_E_DTYPE,
+                        ".%s is %s, but param_dtype is %s: f64 goes with f64 alone", use.dtype_field,
+                        dtype_name(use.dtype), dtype_name(tensor.param_dtype));
+    if (const auto status = check_count(where, tensor.count, use.dtype);
+        status != STEEPEST_OK)
+      return status;
   }
-  if (const auto status = check_count(where, tensor.count, dtype_size(dtype)); status != STEEPEST_OK)
-    return status;
   if (tensor.count == 0) return STEEPEST_OK;
-  for (const buffer_use& use : buffers_of(tensor, flags).uses)
+  for (const buffer_use& use : buffers.uses)
     if (use.used)
-      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, dtype);
+      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, use.dtype);
           status != STEEPEST_OK)
         return status;
   return STEEPEST_OK;
 }
 
-bool representable(const adamw_prepared& prepared, steepest_dtype dtype) {
+bool representable(const adamw_prepared& prepared, bool f64) {
   const auto finite = [](const auto& k) {
     return std::isfinite(k.grad_factor) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
            std::isfinite(k.decay) && std::isfinite(k.l2) && std::isfinite(k.c2_hi);
   };
-  return dtype == STEEPEST_F32 ? finite(prepared.f32) : finite(prepared.f64);
+  return f64 ? finite(prepared.f64) : finite(prepared.f32);
 }
 
 // Reads each tensor with the config that holds for it; neighbours that share a config check it once.
@@ -134,16 +131,18 @@ class tensor_list {
     tensor = STEEPEST_ADAMW_TENSOR_INIT;
     if (const auto status = tensors_.load(i, tensor); status != STEEPEST_OK) return status;
     const steepest_adamw_config* source = tensor.config != nullptr ? tensor.config : call_config_;
-    new_config = i == 0 || source != source_;
-    if (!new_config) return STEEPEST_OK;
+    const bool same_config = i > 0 && source == source_;
+    const bool is_f64 = tensor.param_dtype == STEEPEST_F64;
+    new_group = !same_config || is_f64 != f64;
+    f64 = is_f64;
+    if (same_config) return STEEPEST_OK;
     source_ = source;
     if (source == nullptr)
       return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: config is null, and tensors[%lld].config too",
                   function, static_cast<long long>(i));
     config = STEEPEST_ADAMW_CONFIG_INIT;
-    char name[48];
-    std::snprintf(name, sizeof name, "tensors[%lld].config", static_cast<long long>(i));
-    const argument where = {function, source == call_config_ ? "config" : name};
+    const argument where = source == call_config_ ? argument{function, "config"}
+                                                  : argument{function, "tensors", i, ".config"};
     if (const auto status = load_struct(where, source, config); status != STEEPEST_OK) return status;
     return check_config(where, config);
   }
@@ -152,7 +151,8 @@ class tensor_list {
 
   steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
   steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
-  bool new_config = false;
+  bool f64 = false;        // computed in fp64, not fp32
+  bool new_group = false;  // config or f64 differs from the tensor before
 
  private:
   struct_array<steepest_adamw_tensor> tensors_;
@@ -178,7 +178,7 @@ class step_call {
       if (status != STEEPEST_OK) return failed_in(function, status);
       write_statistics();
     }
-    for (int64_t i = 0; i < configs_; ++i)
+    for (int64_t i = 0; i < groups_; ++i)
       if (skipped_[i] != nullptr) *skipped_[i] = skip ? 1 : 0;
     return STEEPEST_OK;
   }
@@ -190,7 +190,7 @@ class step_call {
       const uint64_t flags = list_.config.flags;
       if (const auto status = check_tensor(list_.at(i), list_.tensor, flags); status != STEEPEST_OK)
         return status;
-      configs_ += list_.new_config;
+      groups_ += list_.new_group;
       scans_ += (flags & STEEPEST_ADAMW_SKIP_NONFINITE) != 0;
       if (__builtin_add_overflow(elements_, list_.tensor.count, &elements_))
         return list_.at(i).fail(STEEPEST_E_SHAPE, ".count: the elements of all tensors overflow");
@@ -201,9 +201,10 @@ class step_call {
 
   steepest_status obtain_memory() {
     memory_.plan<adamw_job>(count_);
-    memory_.plan<adamw_prepared>(configs_);
-    memory_.plan<int32_t*>(configs_);
+    memory_.plan<adamw_prepared>(groups_);
+    memory_.plan<int32_t*>(groups_);
     memory_.plan<memory_range>(count_ * buffers_per_tensor);
+    memory_.plan<range_key>(count_ == 1 ? 0 : count_ * buffers_per_tensor);
     memory_.plan<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
     memory_.plan<sum_squares_job>(scans_);
     memory_.plan<squares>(scans_ > 0 ? tiles_ : 0);
@@ -211,9 +212,10 @@ class step_call {
       return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tensors, %lld elements)", function,
                   static_cast<long long>(count_), static_cast<long long>(elements_));
     jobs_ = memory_.take<adamw_job>(count_);
-    prepared_ = memory_.take<adamw_prepared>(configs_);
-    skipped_ = memory_.take<int32_t*>(configs_);
+    prepared_ = memory_.take<adamw_prepared>(groups_);
+    skipped_ = memory_.take<int32_t*>(groups_);
     ranges_ = memory_.take<memory_range>(count_ * buffers_per_tensor);
+    keys_ = memory_.take<range_key>(count_ == 1 ? 0 : count_ * buffers_per_tensor);
     sums_ = memory_.take<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
     if (stats_ == nullptr) sums_ = nullptr;
     scan_jobs_ = memory_.take<sum_squares_job>(scans_);
@@ -222,7 +224,7 @@ class step_call {
   }
 
   steepest_status prepare() {
-    int64_t config_index = -1;
+    int64_t group = -1;
     int64_t first_tile = 0;
     int64_t scan_tile = 0;
     int64_t range_count = 0;
@@ -231,28 +233,32 @@ class step_call {
       list_.read(i);
       const steepest_adamw_tensor& tensor = list_.tensor;
       const uint64_t flags = list_.config.flags | context_.flags;
-      if (list_.new_config) {
-        prepared_[++config_index] = adamw_prepare(list_.config);
-        skipped_[config_index] = list_.config.skipped;
+      if (list_.new_group) {
+        prepared_[++group] = adamw_prepare(list_.config, list_.f64);
+        skipped_[group] = list_.config.skipped;
       }
-      const int type = tensor.param_dtype == STEEPEST_F64 ? 1 : 0;
-      const bool exact = (flags & STEEPEST_FLAG_CONSISTENT) != 0;
-      const adamw_prepared& prepared = prepared_[config_index];
-      if (!representable(prepared, tensor.param_dtype))
+      const bool f64 = list_.f64;
+      const adamw_prepared& prepared = prepared_[group];
+      if (!representable(prepared, f64))
         return list_.at(i).fail(STEEPEST_E_INVALID_ARGUMENT,
                                 ": lr, eps, weight_decay or grad_scale of its config overflows %s",
-                                dtype_name(tensor.param_dtype));
-      const adamw_table& kernels = context_.tables->adamw;
+                                f64 ? "f64" : "f32");
+      const adamw_table& table = context_.tables->adamw;
+      const adamw_kernels& kernels = (flags & STEEPEST_FLAG_CONSISTENT) ? table.exact : table.fast;
+      const adamw_mix mix = adamw_mix_of(tensor.param_dtype, tensor.grad_dtype, tensor.exp_avg_dtype,
+                                         tensor.exp_avg_sq_dtype);
       jobs_[i] = {{tensor.param, tensor.grad, tensor.exp_avg, tensor.exp_avg_sq,
-                   tensor.max_exp_avg_sq, tensor.delta},
+                   tensor.max_exp_avg_sq, tensor.delta, tensor.param_dtype, tensor.grad_dtype,
+                   tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype, tensor.delta_dtype},
                   &prepared,
-                  exact ? kernels.exact[type] : kernels.fast[type],
+                  kernels.by_mix[mix],
                   tensor.count,
                   first_tile};
       first_tile += tile_count(tensor.count);
       if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {
-        scan_jobs_[scan_index++] = {tensor.grad, context_.tables->sum_squares.fast[type],
-                                    tensor.count, scan_tile, type == 1};
+        scan_jobs_[scan_index++] = {tensor.grad,
+                                    context_.tables->sum_squares.fast.of(tensor.grad_dtype),
+                                    tensor.count, scan_tile, f64};
         scan_tile += tile_count(tensor.count);
       }
       if (tensor.count == 0) continue;
@@ -260,7 +266,7 @@ class step_call {
       for (const buffer_use& use : buffers_of(tensor, flags).uses)
         if (use.used) {
           const auto begin = reinterpret_cast<uintptr_t>(use.data);
-          const auto bytes = static_cast<uintptr_t>(tensor.count * dtype_size(tensor.param_dtype));
+          const auto bytes = static_cast<uintptr_t>(tensor.count << dtype_shift(use.dtype));
           ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written};
         }
       if (const auto status =
@@ -268,7 +274,7 @@ class step_call {
           status != STEEPEST_OK)
         return status;
     }
-    return count_ == 1 ? STEEPEST_OK : check_overlap(function, "tensors", ranges_, range_count);
+    return count_ == 1 ? STEEPEST_OK : check_overlap(function, "tensors", ranges_, range_count, keys_);
   }
 
   steepest_status scan(bool& skip) {
@@ -319,7 +325,7 @@ class step_call {
   steepest_step_stats* const stats_;
   workspace memory_;
 
-  int64_t configs_ = 0;
+  int64_t groups_ = 0;
   int64_t scans_ = 0;
   int64_t elements_ = 0;
   int64_t tiles_ = 0;
@@ -327,6 +333,7 @@ class step_call {
   adamw_prepared* prepared_ = nullptr;
   int32_t** skipped_ = nullptr;
   memory_range* ranges_ = nullptr;
+  range_key* keys_ = nullptr;
   adamw_sums* sums_ = nullptr;
   sum_squares_job* scan_jobs_ = nullptr;
   squares* scan_results_ = nullptr;

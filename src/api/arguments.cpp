@@ -12,8 +12,9 @@ steepest_status argument::fail(steepest_status status, const char* format, ...) 
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (index < 0) return steepest::fail(status, "%s: %s%s", function, name, text);
-  return steepest::fail(status, "%s: %s[%lld]%s", function, name, static_cast<long long>(index), text);
+  if (index < 0) return steepest::fail(status, "%s: %s%s%s", function, name, member, text);
+  return steepest::fail(status, "%s: %s[%lld]%s%s", function, name, static_cast<long long>(index),
+                        member, text);
 }
 
 steepest_status check_struct_size(const argument& where, size_t struct_size) {
@@ -37,13 +38,19 @@ steepest_status load_bytes(const argument& where, const void* given, size_t stru
   return STEEPEST_OK;
 }
 
-steepest_status check_count(const argument& where, int64_t count, int64_t element_size) {
+steepest_status check_count(const argument& where, int64_t count, steepest_dtype dtype) {
   if (count < 0)
     return where.fail(STEEPEST_E_SHAPE, ".count is negative (%lld)", static_cast<long long>(count));
-  if (count > INT64_MAX / element_size)
+  if (count > INT64_MAX >> dtype_shift(dtype))
     return where.fail(STEEPEST_E_SHAPE, ".count overflows (%lld elements of %lld bytes)",
-                      static_cast<long long>(count), static_cast<long long>(element_size));
+                      static_cast<long long>(count), static_cast<long long>(dtype_size(dtype)));
   return STEEPEST_OK;
+}
+
+steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype) {
+  if (dtype_size(dtype) != 0) return STEEPEST_OK;
+  return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32, f64, bf16 or f16 is needed", field,
+                    dtype_name(dtype), static_cast<int>(dtype));
 }
 
 steepest_status check_buffer(const argument& where, const char* field, const void* data,
@@ -51,12 +58,12 @@ steepest_status check_buffer(const argument& where, const char* field, const voi
   if (data == nullptr)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is null (count = %lld)", field,
                       static_cast<long long>(count));
-  const auto size = static_cast<uintptr_t>(dtype_size(dtype));
+  const int shift = dtype_shift(dtype);
   const auto address = reinterpret_cast<uintptr_t>(data);
-  if (address % size != 0)
+  if ((address & ((uintptr_t{1} << shift) - 1)) != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is not aligned to its element type (%p, %s)",
                       field, data, dtype_name(dtype));
-  if (static_cast<uintptr_t>(count) > (UINTPTR_MAX - address) / size)
+  if (static_cast<uintptr_t>(count) > (UINTPTR_MAX - address) >> shift)
     return where.fail(STEEPEST_E_SHAPE, ".%s runs past the end of the address space (%p, count = %lld)",
                       field, data, static_cast<long long>(count));
   return STEEPEST_OK;
@@ -71,26 +78,28 @@ steepest_status check_disjoint(const argument& where, const memory_range* ranges
   return STEEPEST_OK;
 }
 
-steepest_status check_overlap(const char* function, const char* name, memory_range* ranges,
-                              int64_t count) {
-  std::sort(ranges, ranges + count,
-            [](const memory_range& a, const memory_range& b) { return a.begin < b.begin; });
+steepest_status check_overlap(const char* function, const char* name, const memory_range* ranges,
+                              int64_t count, range_key* keys) {
+  for (int64_t i = 0; i < count; ++i) keys[i] = {ranges[i].begin, ranges + i};
+  std::sort(keys, keys + count,
+            [](const range_key& a, const range_key& b) { return a.begin < b.begin; });
   // In order of address, a range can only run into one that reaches furthest so far: a written one
   // into any, a read one into a written one.
-  const memory_range* furthest = nullptr;
-  const memory_range* furthest_written = nullptr;
-  for (const memory_range* range = ranges; range != ranges + count; ++range) {
+  const memory_range none = {};
+  const memory_range* furthest = &none;
+  const memory_range* furthest_written = &none;
+  for (int64_t i = 0; i < count; ++i) {
+    const memory_range* range = keys[i].range;
     const memory_range* other = range->written ? furthest : furthest_written;
-    if (other != nullptr && range->begin < other->end) {
+    if (range->begin < other->end) {
       const memory_range* first = other->index <= range->index ? other : range;
       const memory_range* second = first == other ? range : other;
       return argument{function, name, second->index}.fail(
           STEEPEST_E_INVALID_ARGUMENT, ".%s overlaps %s[%lld].%s", second->field, name,
           static_cast<long long>(first->index), first->field);
     }
-    if (furthest == nullptr || range->end > furthest->end) furthest = range;
-    if (range->written && (furthest_written == nullptr || range->end > furthest_written->end))
-      furthest_written = range;
+    if (range->end > furthest->end) furthest = range;
+    if (range->written && range->end > furthest_written->end) furthest_written = range;
   }
   return STEEPEST_OK;
 }

@@ -39,11 +39,13 @@ inline steepest_status failed_in(const char* function, steepest_status status) {
   return fail(status, "%s: %s", function, last_error());
 }
 
-// An argument's name for the error text: "adamw_step: tensors[3]", or without the index.
+// An argument's name for the error text: "adamw_step: tensors[3].config", or without the index or
+// the member.
 struct argument {
   const char* function;
   const char* name;
   int64_t index = -1;
+  const char* member = "";
 
   // "<function>: <name>" and then the text, for instance ".exp_avg is null (count = 768)".
   [[gnu::format(printf, 3, 4)]] steepest_status fail(steepest_status status, const char* format,
@@ -118,12 +120,15 @@ void store_struct(T* out, size_t struct_size, T result) {
   std::memcpy(out, &result, struct_size < sizeof(T) ? struct_size : sizeof(T));
 }
 
+// An element type of plain buffers: f32, f64, bf16 or f16.
+steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype);
+
 // A buffer of `count` > 0 elements of a known type: not null, aligned to an element, not wrapping.
 steepest_status check_buffer(const argument& where, const char* field, const void* data,
                              int64_t count, steepest_dtype dtype);
-steepest_status check_count(const argument& where, int64_t count, int64_t element_size);
+steepest_status check_count(const argument& where, int64_t count, steepest_dtype dtype);
 
-// What one kernel touches, to find two that share memory.
+// What one call touches, to find two that share memory.
 struct memory_range {
   uintptr_t begin, end;
   const char* field;
@@ -131,11 +136,17 @@ struct memory_range {
   bool written;
 };
 
+// What check_overlap sorts instead of the ranges themselves, which are larger.
+struct range_key {
+  uintptr_t begin;
+  const memory_range* range;
+};
+
 // The ranges of one tensor, `count` of them: none may share memory with another.
 steepest_status check_disjoint(const argument& where, const memory_range* ranges, int64_t count);
 
-// Between tensors: fails if a written range shares memory with any other. Reorders `ranges`.
-steepest_status check_overlap(const char* function, const char* name, memory_range* ranges,
-                              int64_t count);
+// Between tensors: fails if a written range shares memory with any other. keys[count] is scratch.
+steepest_status check_overlap(const char* function, const char* name, const memory_range* ranges,
+                              int64_t count, range_key* keys);
 
 }  // namespace steepest::api

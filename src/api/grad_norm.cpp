@@ -13,10 +13,9 @@ steepest_status check_vector(const argument& where, const steepest_vector& vecto
   if (vector.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(vector.reserved));
-  if (vector.dtype != STEEPEST_F32 && vector.dtype != STEEPEST_F64)
-    return where.fail(STEEPEST_E_DTYPE, ".dtype is %s (%d): f32 or f64 is needed",
-                      dtype_name(vector.dtype), static_cast<int>(vector.dtype));
-  if (const auto status = check_count(where, vector.count, dtype_size(vector.dtype));
+  if (const auto status = check_dtype(where, "dtype", vector.dtype); status != STEEPEST_OK)
+    return status;
+  if (const auto status = check_count(where, vector.count, vector.dtype);
       status != STEEPEST_OK)
     return status;
   if (vector.count == 0) return STEEPEST_OK;
@@ -55,8 +54,8 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
   for (int64_t i = 0; i < count; ++i) {
     steepest_vector vector = STEEPEST_VECTOR_INIT;
     vectors.load(i, vector);
-    const bool is_f64 = vector.dtype == STEEPEST_F64;
-    jobs[i] = {vector.data, kernels[is_f64 ? 1 : 0], vector.count, first_tile, is_f64};
+    jobs[i] = {vector.data, kernels.of(vector.dtype), vector.count, first_tile,
+               vector.dtype == STEEPEST_F64};
     first_tile += tile_count(vector.count);
   }
   norm_result result = {};

@@ -17,7 +17,7 @@
 #endif
 
 #if defined(__x86_64__)
-#define STEEPEST_LEVELS "generic x86_avx2 x86_avx512"
+#define STEEPEST_LEVELS "generic x86_avx2 x86_avx512 x86_avx512_bf16"
 #elif defined(__aarch64__)
 #define STEEPEST_LEVELS "generic arm64_neon"
 #else

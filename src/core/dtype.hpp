@@ -19,6 +19,11 @@ constexpr int64_t dtype_size(steepest_dtype dtype) {
   }
 }
 
+// The same as a power of two, for sizes without a division; `dtype` is known to be plain.
+constexpr int dtype_shift(steepest_dtype dtype) {
+  return dtype == STEEPEST_F64 ? 3 : dtype == STEEPEST_F32 ? 2 : 1;
+}
+
 constexpr const char* dtype_name(steepest_dtype dtype) {
   switch (dtype) {
     case STEEPEST_F32: return "f32";

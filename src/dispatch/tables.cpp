@@ -11,6 +11,7 @@ extern const adamw_table adamw_x86_avx2;
 extern const adamw_table adamw_x86_avx512;
 extern const sum_squares_table sum_squares_x86_avx2;
 extern const sum_squares_table sum_squares_x86_avx512;
+extern const adamw_table adamw_x86_avx512_bf16;
 #endif
 
 const kernel_tables& tables_for(steepest_isa isa) {
@@ -28,10 +29,15 @@ const kernel_tables& tables_for(steepest_isa isa) {
     t.sum_squares = sum_squares_x86_avx512;
     return t;
   }();
+  static const kernel_tables avx512_bf16 = [] {
+    kernel_tables t = avx512;
+    t.adamw = adamw_x86_avx512_bf16;
+    return t;
+  }();
   switch (isa) {
     case STEEPEST_ISA_X86_AVX2: return avx2;
-    case STEEPEST_ISA_X86_AVX512:
-    case STEEPEST_ISA_X86_AVX512_BF16: return avx512;
+    case STEEPEST_ISA_X86_AVX512: return avx512;
+    case STEEPEST_ISA_X86_AVX512_BF16: return avx512_bf16;
     default: return generic;
   }
 #else

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The thin shim over xsimd: the only file that names it. An ISA level is a type here (`generic`,
+// The thin shim over xsimd: the only folder that names it. An ISA level is a type here (`generic`,
 // `x86_avx2`, ...), and a vec<T, Level> is one register of that level.
 //
 // What xsimd 8.1 does not give, and what is therefore written with intrinsics: a fused
-// multiply-add on AVX-512 (its fma() there multiplies and then adds), and widening to double.
+// multiply-add on AVX-512 (its fma() there multiplies and then adds), widening to double, and the
+// 16-bit conversions (convert.hpp).
 #pragma once
 
 #include <cstdint>
@@ -22,59 +23,67 @@
 namespace steepest::simd {
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-using x86_avx512 = xsimd::avx512bw;
+#define STEEPEST_SIMD_AVX512 1
+struct x86_avx512 {
+  using arch = xsimd::avx512bw;
+};
+#endif
+#if defined(STEEPEST_SIMD_AVX512) && defined(__AVX512BF16__)
+struct x86_avx512_bf16 {
+  using arch = xsimd::avx512bw;
+};
 #endif
 #if defined(__AVX2__) && defined(__FMA__)
-using x86_avx2 = xsimd::fma3<xsimd::avx2>;
+struct x86_avx2 {
+  using arch = xsimd::fma3<xsimd::avx2>;
+};
 #endif
+struct generic {
 #if defined(__x86_64__)
-using generic = xsimd::sse2;
+  using arch = xsimd::sse2;
 #elif defined(__aarch64__)
-using generic = xsimd::neon64;
+  using arch = xsimd::neon64;
 #else
 #error "steepest::simd has no generic level for this architecture yet: see src/README.md"
 #endif
+};
 
 template <class T, class Level>
-using vec = xsimd::batch<T, Level>;
-
-template <class T, class Level>
-using mask = xsimd::batch_bool<T, Level>;
-
-template <class Level, class T>
-vec<T, Level> load(const T* p) {
-  return vec<T, Level>::load_unaligned(p);
-}
-
-template <class T, class Level>
-void store(T* p, vec<T, Level> x) {
-  x.store_unaligned(p);
-}
+using vec = xsimd::batch<T, typename Level::arch>;
 
 using xsimd::select;
 using xsimd::sqrt;
+
+// Asks for the line that holds p[i]. It may lie outside the array: nothing is read or written.
+template <class T>
+void prefetch(const T* p, int64_t i) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) +
+                                                   static_cast<uintptr_t>(i) * sizeof(T)));
+}
 
 // How a*b + c is rounded: once everywhere (`exact`), or once where the level has an instruction for
 // it and twice elsewhere (`fast`). Levels with the instruction make no difference.
 enum class rounding { fast, exact };
 
-template <rounding Rounding, class T, class Level>
-vec<T, Level> fma(vec<T, Level> a, vec<T, Level> b, vec<T, Level> c) {
+template <rounding Rounding, class T, class Arch>
+xsimd::batch<T, Arch> fma(xsimd::batch<T, Arch> a, xsimd::batch<T, Arch> b,
+                          xsimd::batch<T, Arch> c) {
 #if defined(__x86_64__)
   if constexpr (Rounding == rounding::exact) {
-    T x[vec<T, Level>::size];
-    T y[vec<T, Level>::size];
-    T z[vec<T, Level>::size];
+    constexpr unsigned size = xsimd::batch<T, Arch>::size;
+    T x[size];
+    T y[size];
+    T z[size];
     a.store_unaligned(x);
     b.store_unaligned(y);
     c.store_unaligned(z);
-    for (unsigned i = 0; i < vec<T, Level>::size; ++i) {
+    for (unsigned i = 0; i < size; ++i) {
       if constexpr (sizeof(T) == 4)
         x[i] = __builtin_fmaf(x[i], y[i], z[i]);
       else
         x[i] = __builtin_fma(x[i], y[i], z[i]);
     }
-    return vec<T, Level>::load_unaligned(x);
+    return xsimd::batch<T, Arch>::load_unaligned(x);
   } else {
     return a * b + c;
   }
@@ -84,14 +93,14 @@ vec<T, Level> fma(vec<T, Level> a, vec<T, Level> b, vec<T, Level> c) {
 }
 
 // The two halves of a register of floats as doubles, lower lanes first.
-template <class Level>
+template <class Arch>
 struct widened {
-  vec<double, Level> low;
-  vec<double, Level> high;
+  xsimd::batch<double, Arch> low;
+  xsimd::batch<double, Arch> high;
 };
 
 #if defined(__x86_64__)
-inline widened<xsimd::sse2> widen(vec<float, xsimd::sse2> x) {
+inline widened<xsimd::sse2> widen(xsimd::batch<float, xsimd::sse2> x) {
   const __m128 r = x;
   return {_mm_cvtps_pd(r), _mm_cvtps_pd(_mm_movehl_ps(r, r))};
 }
@@ -107,13 +116,13 @@ vec<double, x86_avx2> fma(vec<double, x86_avx2> a, vec<double, x86_avx2> b,
                           vec<double, x86_avx2> c) {
   return {_mm256_fmadd_pd(a, b, c)};
 }
-inline widened<x86_avx2> widen(vec<float, x86_avx2> x) {
+inline widened<x86_avx2::arch> widen(vec<float, x86_avx2> x) {
   const __m256 r = x;
   return {_mm256_cvtps_pd(_mm256_castps256_ps128(r)), _mm256_cvtps_pd(_mm256_extractf128_ps(r, 1))};
 }
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(STEEPEST_SIMD_AVX512)
 template <rounding>
 vec<float, x86_avx512> fma(vec<float, x86_avx512> a, vec<float, x86_avx512> b,
                            vec<float, x86_avx512> c) {
@@ -124,14 +133,14 @@ vec<double, x86_avx512> fma(vec<double, x86_avx512> a, vec<double, x86_avx512> b
                             vec<double, x86_avx512> c) {
   return {_mm512_fmadd_pd(a, b, c)};
 }
-inline widened<x86_avx512> widen(vec<float, x86_avx512> x) {
+inline widened<x86_avx512::arch> widen(vec<float, x86_avx512> x) {
   const __m512 r = x;
   return {_mm512_cvtps_pd(_mm512_castps512_ps256(r)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(r, 1))};
 }
 #endif
 
 #if defined(__aarch64__)
-inline widened<xsimd::neon64> widen(vec<float, xsimd::neon64> x) {
+inline widened<xsimd::neon64> widen(xsimd::batch<float, xsimd::neon64> x) {
   const float32x4_t r = x;
   return {vcvt_f64_f32(vget_low_f32(r)), vcvt_high_f64_f32(r)};
 }
@@ -149,7 +158,7 @@ class sums {
   }
   template <rounding Rounding>
   void add_squares(vec<float, Level> x, unsigned index) {
-    const widened<Level> wide = widen(x);
+    const auto wide = widen(x);
     add_squares<Rounding>(wide.low, 2 * index);
     add_squares<Rounding>(wide.high, 2 * index + 1);
   }

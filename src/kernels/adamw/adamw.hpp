@@ -24,6 +24,7 @@ struct adamw_constants {
   T l2;            // weight_decay with COUPLED_L2; then grad_factor is all of grad_scale and f = 1
 };
 
+// A config, ready for tensors computed in fp32 or, instead, in fp64.
 struct adamw_prepared {
   adamw_constants<float> f32;
   adamw_constants<double> f64;
@@ -47,19 +48,45 @@ struct adamw_buffers {
   void* exp_avg_sq;
   void* max_exp_avg_sq;
   void* delta;
+  steepest_dtype param_dtype, grad_dtype, exp_avg_dtype, exp_avg_sq_dtype, delta_dtype;
 };
 
 using adamw_kernel = void (*)(const adamw_prepared& prepared, const adamw_buffers& buffers,
                               int64_t begin, int64_t end, adamw_sums* sums);
 
-// One per ISA level; index [element type: f32, f64]. `exact` differs from `fast` only where the
-// level has no fused multiply-add, and is what STEEPEST_FLAG_CONSISTENT asks for.
-struct adamw_table {
-  adamw_kernel fast[2];
-  adamw_kernel exact[2];
+// The mixes of storage types (param, grad, exp_avg, exp_avg_sq) that have a kernel of their own; any
+// other mix of f32, bf16 and f16 is staged.
+enum adamw_mix : int32_t {
+  adamw_f32,
+  adamw_f64,
+  adamw_f32_grad_bf16,
+  adamw_f32_grad_f16,
+  adamw_bf16_state_f32,
+  adamw_f16_state_f32,
+  adamw_bf16,
+  adamw_bf16_exp_avg_sq_f32,
+  adamw_f32_param_bf16,
+  adamw_staged,
+  adamw_mixes,
+  adamw_no_mix = -1,
 };
 
-adamw_prepared adamw_prepare(const steepest_adamw_config& config);
+// f64 goes with f64 alone: adamw_no_mix otherwise.
+adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype exp_avg,
+                       steepest_dtype exp_avg_sq);
+
+struct adamw_kernels {
+  adamw_kernel by_mix[adamw_mixes];
+};
+
+// One per ISA level. `exact` differs from `fast` only where the level has no fused multiply-add, and
+// is what STEEPEST_FLAG_CONSISTENT asks for.
+struct adamw_table {
+  adamw_kernels fast;
+  adamw_kernels exact;
+};
+
+adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64);
 
 struct adamw_job {
   adamw_buffers buffers;

@@ -1,51 +1,132 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AdamW kernel, one template for every type and ISA level. It is instantiated in generic.cpp,
-// avx2.cpp, avx512.cpp, each compiled for its level; reference.hpp is the same computation as plain
-// scalar code.
+// The AdamW kernel, one template for every mix of storage types and every ISA level. It is
+// instantiated in generic.cpp, avx2.cpp, ..., each compiled for its level; reference.hpp is the same
+// computation as plain scalar code.
 //
 // Rounding. With u half an ulp of the arithmetic's type, m and v each meet two roundings on either
 // term, since every constant is carried as hi + lo:
 //   m' = fma(c1_hi, g, fma(beta1_hi, m, small)),  small = c1_lo g + beta1_lo m
 // so m is within 2 ulp of beta1 |m| + (1 - beta1) |g| and v within 2 ulp of itself, for any betas and
-// any grad_scale.
+// any grad_scale. The update uses m and v before they are rounded to a narrower storage type.
 #pragma once
 
+#include "core/dtype.hpp"
 #include "kernels/adamw/adamw.hpp"
-#include "simd/simd.hpp"
+#include "simd/convert.hpp"
 
 namespace steepest {
 namespace {
 
-template <class T, class Level, simd::rounding Rounding>
-struct adamw {
-  using vec = simd::vec<T, Level>;
+// Elements of one buffer from `i` on, or null for a buffer that is not there.
+template <class T>
+T* offset(T* base, int64_t i) {
+  return base == nullptr ? nullptr : base + i;
+}
 
-  // What only the rarer flags need is kept out of the plain kernel.
-  struct variants {
-    bool amsgrad, coupled_l2, cautious_decay, emit_delta;
+// The storage types of param, grad, exp_avg, exp_avg_sq.
+template <class P, class G, class M, class V>
+struct storage {
+  using param = P;
+  using grad = G;
+  using exp_avg = M;
+  using exp_avg_sq = V;
+};
+
+using all_f32 = storage<float, float, float, float>;
+
+// What only the rarer flags need is kept out of the plain kernel.
+struct variants {
+  bool amsgrad, coupled_l2, cautious_decay, emit_delta;
+  steepest_dtype delta_dtype;
+
+  bool plain() const { return !(amsgrad || coupled_l2 || cautious_decay || emit_delta); }
+};
+
+variants variants_of(const adamw_prepared& prepared, const adamw_buffers& buffers) {
+  return {(prepared.flags & STEEPEST_ADAMW_AMSGRAD) != 0,
+          (prepared.flags & STEEPEST_ADAMW_COUPLED_L2) != 0,
+          (prepared.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY) != 0,
+          (prepared.flags & STEEPEST_ADAMW_EMIT_DELTA) != 0, buffers.delta_dtype};
+}
+
+template <class Level>
+struct running_sums {
+  simd::sums<Level> update, grad, momentum, param;
+
+  adamw_sums total() const {
+    return {update.total(), grad.total(), momentum.total(), param.total(), 0};
+  }
+};
+
+template <class Storage, class Level, simd::rounding Rounding>
+struct adamw {
+  using P = typename Storage::param;
+  using G = typename Storage::grad;
+  using M = typename Storage::exp_avg;
+  using V = typename Storage::exp_avg_sq;
+
+  static constexpr bool is_f64 = sizeof(P) == 8;
+  template <class F32, class F64>
+  struct pick {
+    using type = F32;
   };
+  template <class F32, class F64>
+    requires(is_f64)
+  struct pick<F32, F64> {
+    using type = F64;
+  };
+  using T = typename pick<float, double>::type;  // of the arithmetic
+  using vec = simd::vec<T, Level>;
+  using sums = running_sums<Level>;
 
   struct buffers {
-    T* param;
-    const T* grad;
-    T* exp_avg;
-    T* exp_avg_sq;
-    T* max_exp_avg_sq;
-    T* delta;
-  };
-
-  struct running_sums {
-    simd::sums<Level> update, grad, momentum, param;
+    P* param;
+    const G* grad;
+    M* exp_avg;
+    V* exp_avg_sq;
+    V* max_exp_avg_sq;
+    void* delta;
   };
 
   static constexpr int64_t lanes = 64 / sizeof(T);  // a block: the same number on every level
   static constexpr unsigned registers = lanes / vec::size;
 
+  static const adamw_constants<T>& constants_of(const adamw_prepared& prepared) {
+    if constexpr (is_f64)
+      return prepared.f64;
+    else
+      return prepared.f32;
+  }
+
   static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
 
+  static void store_delta(void* delta, steepest_dtype dtype, int64_t i, vec value) {
+    if constexpr (is_f64) {
+      simd::store<Level>(static_cast<double*>(delta) + i, value);
+    } else {
+      if (dtype == STEEPEST_F32)
+        simd::store<Level>(static_cast<float*>(delta) + i, value);
+      else if (dtype == STEEPEST_BF16)
+        simd::store<Level>(static_cast<bf16*>(delta) + i, value);
+      else
+        simd::store<Level>(static_cast<f16*>(delta) + i, value);
+    }
+  }
+
+  // The hardware follows this many streams late or not at all where tensors are short; 512 elements
+  // ahead was best of 0 to 8192 for lists of 4,096 and no worse for long ones.
+  template <class S>
+  static void prefetch(const S* p, int64_t i) {
+    constexpr int64_t per_line = 64 / sizeof(S);
+    if (per_line > lanes && i % per_line != 0) return;
+    simd::prefetch(p, i + 512);
+  }
+
+  // One register of elements. `index` is its place in the block.
   template <bool Plain, bool Stats>
   static void update(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
-                     unsigned index, running_sums& sums) {
+                     unsigned index, sums& total) {
+    const vec zero(T(0));
     const vec theta = simd::load<Level>(b.param + i);
     vec m = simd::load<Level>(b.exp_avg + i);
     vec v = simd::load<Level>(b.exp_avg_sq + i);
@@ -55,116 +136,219 @@ struct adamw {
     m = fma(vec(k.c1_hi), g, fma(vec(k.beta1_hi), m, fma(vec(k.c1_lo), g, vec(k.beta1_lo) * m)));
     v = fma(vec(k.c2_hi) * g, g,
             fma(vec(k.beta2_hi), v, fma(vec(k.c2_lo) * g, g, vec(k.beta2_lo) * v)));
-    simd::store(b.exp_avg + i, m);
-    simd::store(b.exp_avg_sq + i, v);
+    simd::store<Level>(b.exp_avg + i, m);
+    simd::store<Level>(b.exp_avg_sq + i, v);
 
     vec v_max = v;
     if (!Plain && flags.amsgrad) {
       const vec largest = simd::load<Level>(b.max_exp_avg_sq + i);
       // Written so that a NaN on either side stays.
       v_max = simd::select((largest >= v) | (largest != largest), largest, v);
-      simd::store(b.max_exp_avg_sq + i, v_max);
+      simd::store<Level>(b.max_exp_avg_sq + i, v_max);
     }
 
     const vec denominator = simd::sqrt(v_max) + vec(k.eps);
     // u = 0 where eps and v are both 0.
-    const vec u = simd::select(denominator == vec(T(0)), vec(T(0)), m / denominator);
+    const vec u = simd::select(denominator == zero, zero, m / denominator);
 
     vec decay = vec(k.decay) * theta;
-    if (!Plain && flags.cautious_decay) {
-      const vec zero(T(0));
+    if (!Plain && flags.cautious_decay)
       decay = simd::select(((u > zero) & (theta < zero)) | ((u < zero) & (theta > zero)), zero, decay);
-    }
     const vec change = fma(vec(k.rate), u, decay);
     if (!Plain && flags.emit_delta)
-      simd::store(b.delta + i, -change);
+      store_delta(b.delta, flags.delta_dtype, i, -change);
     else
-      simd::store(b.param + i, theta - change);
+      simd::store<Level>(b.param + i, theta - change);
 
     if constexpr (Stats) {
-      sums.update.template add_squares<Rounding>(u, index);
-      sums.grad.template add_squares<Rounding>(g, index);
-      sums.momentum.template add_squares<Rounding>(m, index);
-      sums.param.template add_squares<Rounding>(theta, index);
+      total.update.template add_squares<Rounding>(u, index);
+      total.grad.template add_squares<Rounding>(g, index);
+      total.momentum.template add_squares<Rounding>(m, index);
+      total.param.template add_squares<Rounding>(theta, index);
     }
   }
 
   template <bool Plain, bool Stats>
   static void loop(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t count,
-                   adamw_sums* result) {
-    running_sums sums;
+                   sums& total) {
     const int64_t whole = count / lanes * lanes;
-    for (int64_t i = 0; i < whole; i += lanes)
+    for (int64_t i = 0; i < whole; i += lanes) {
+      prefetch(b.param, i);
+      prefetch(b.grad, i);
+      prefetch(b.exp_avg, i);
+      prefetch(b.exp_avg_sq, i);
+      if (!Plain && flags.amsgrad) prefetch(b.max_exp_avg_sq, i);
       for (unsigned r = 0; r < registers; ++r)
-        update<Plain, Stats>(k, flags, b, i + r * vec::size, r, sums);
-    if (whole < count) {
-      // The tail runs through the same code on a copy, padded with zeros, for which u and every sum
-      // are zero: the same bits as inside a vector, and nothing outside the buffers is touched.
-      T copy[6][lanes] = {};
-      const auto bytes = static_cast<size_t>(count - whole) * sizeof(T);
-      const buffers tail = {copy[0], copy[1], copy[2], copy[3], copy[4], copy[5]};
-      __builtin_memcpy(copy[0], b.param + whole, bytes);
-      __builtin_memcpy(copy[1], b.grad + whole, bytes);
-      __builtin_memcpy(copy[2], b.exp_avg + whole, bytes);
-      __builtin_memcpy(copy[3], b.exp_avg_sq + whole, bytes);
-      if (!Plain && flags.amsgrad) __builtin_memcpy(copy[4], b.max_exp_avg_sq + whole, bytes);
-      for (unsigned r = 0; r < registers; ++r)
-        update<Plain, Stats>(k, flags, tail, r * vec::size, r, sums);
-      __builtin_memcpy(b.exp_avg + whole, copy[2], bytes);
-      __builtin_memcpy(b.exp_avg_sq + whole, copy[3], bytes);
-      if (!Plain && flags.amsgrad) __builtin_memcpy(b.max_exp_avg_sq + whole, copy[4], bytes);
-      if (!Plain && flags.emit_delta)
-        __builtin_memcpy(b.delta + whole, copy[5], bytes);
-      else
-        __builtin_memcpy(b.param + whole, copy[0], bytes);
+        update<Plain, Stats>(k, flags, b, i + r * vec::size, r, total);
     }
-    if constexpr (Stats) {
-      *result = {sums.update.total(), sums.grad.total(), sums.momentum.total(), sums.param.total(), 0};
-      // Squares of finite floats cannot overflow a double, so a finite sum has nothing to count.
-      if (!(result->grad <= __DBL_MAX__))
-        for (int64_t i = 0; i < count; ++i)
-          result->nonfinite += !(__builtin_fabs(static_cast<double>(b.grad[i])) <= __DBL_MAX__);
+    if (whole == count) return;
+    // The tail runs through the same code on a copy, padded with zeros, for which u and every sum
+    // are zero: the same bits as inside a vector, and nothing outside the buffers is touched.
+    P param[lanes] = {};
+    G grad[lanes] = {};
+    M exp_avg[lanes] = {};
+    V exp_avg_sq[lanes] = {};
+    V max_exp_avg_sq[lanes] = {};
+    T delta[lanes] = {};
+    const buffers tail = {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta};
+    const auto n = static_cast<size_t>(count - whole);
+    __builtin_memcpy(param, b.param + whole, n * sizeof(P));
+    __builtin_memcpy(grad, b.grad + whole, n * sizeof(G));
+    __builtin_memcpy(exp_avg, b.exp_avg + whole, n * sizeof(M));
+    __builtin_memcpy(exp_avg_sq, b.exp_avg_sq + whole, n * sizeof(V));
+    if (!Plain && flags.amsgrad)
+      __builtin_memcpy(max_exp_avg_sq, b.max_exp_avg_sq + whole, n * sizeof(V));
+    for (unsigned r = 0; r < registers; ++r)
+      update<Plain, Stats>(k, flags, tail, r * vec::size, r, total);
+    __builtin_memcpy(b.exp_avg + whole, exp_avg, n * sizeof(M));
+    __builtin_memcpy(b.exp_avg_sq + whole, exp_avg_sq, n * sizeof(V));
+    if (!Plain && flags.amsgrad)
+      __builtin_memcpy(b.max_exp_avg_sq + whole, max_exp_avg_sq, n * sizeof(V));
+    if (!Plain && flags.emit_delta) {
+      const auto size = static_cast<size_t>(dtype_size(flags.delta_dtype));
+      __builtin_memcpy(static_cast<char*>(b.delta) + static_cast<size_t>(whole) * size, delta, n * size);
+    } else {
+      __builtin_memcpy(b.param + whole, param, n * sizeof(P));
     }
+  }
+
+  template <bool Stats>
+  static void run(const adamw_prepared& prepared, variants flags, const buffers& b, int64_t count,
+                  sums& total) {
+    // A copy: the stores of the loop cannot change it, so it stays in registers.
+    const adamw_constants<T> k = constants_of(prepared);
+    if (flags.plain())
+      loop<true, Stats>(k, flags, b, count, total);
+    else
+      loop<false, Stats>(k, flags, b, count, total);
   }
 
   [[gnu::flatten]] static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
-                                      int64_t begin, int64_t end, adamw_sums* sums) {
-    const auto& k = [&]() -> const adamw_constants<T>& {
-      if constexpr (sizeof(T) == 4)
-        return prepared.f32;
-      else
-        return prepared.f64;
-    }();
-    const variants flags = {(prepared.flags & STEEPEST_ADAMW_AMSGRAD) != 0,
-                            (prepared.flags & STEEPEST_ADAMW_COUPLED_L2) != 0,
-                            (prepared.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY) != 0,
-                            (prepared.flags & STEEPEST_ADAMW_EMIT_DELTA) != 0};
-    const auto at = [&](auto* base) { return base == nullptr ? nullptr : static_cast<T*>(base) + begin; };
-    const buffers b = {at(whole.param),
-                       static_cast<const T*>(whole.grad) + begin,
-                       at(whole.exp_avg),
-                       at(whole.exp_avg_sq),
-                       at(whole.max_exp_avg_sq),
-                       at(whole.delta)};
-    const int64_t count = end - begin;
-    const bool plain =
-        !(flags.amsgrad || flags.coupled_l2 || flags.cautious_decay || flags.emit_delta);
-    if (plain && sums == nullptr)
-      loop<true, false>(k, flags, b, count, sums);
-    else if (plain)
-      loop<true, true>(k, flags, b, count, sums);
-    else if (sums == nullptr)
-      loop<false, false>(k, flags, b, count, sums);
-    else
-      loop<false, true>(k, flags, b, count, sums);
+                                      int64_t begin, int64_t end, adamw_sums* result) {
+    const auto delta_offset = static_cast<size_t>(begin * dtype_size(whole.delta_dtype));
+    const buffers b = {static_cast<P*>(whole.param) + begin,
+                       static_cast<const G*>(whole.grad) + begin,
+                       static_cast<M*>(whole.exp_avg) + begin,
+                       static_cast<V*>(whole.exp_avg_sq) + begin,
+                       offset(static_cast<V*>(whole.max_exp_avg_sq), begin),
+                       offset(static_cast<char*>(whole.delta), static_cast<int64_t>(delta_offset))};
+    const variants flags = variants_of(prepared, whole);
+    sums total;
+    if (result == nullptr) return run<false>(prepared, flags, b, end - begin, total);
+    run<true>(prepared, flags, b, end - begin, total);
+    *result = total.total();
+    // Squares of finite floats cannot overflow a double, so a finite sum has nothing to count.
+    if (!(result->grad <= __DBL_MAX__)) result->nonfinite = simd::count_nonfinite(b.grad, end - begin);
   }
 };
 
+// The mixes that have no kernel of their own: blocks are converted to f32 in the first-level cache,
+// run through the f32 kernel and converted back. Arithmetic, and so every bit, is the same.
+template <class Level, simd::rounding Rounding>
+struct staged_adamw {
+  using f32_kernel = adamw<all_f32, Level, Rounding>;
+  static constexpr int64_t block = 512;
+
+  template <class From, class To>
+  static void convert(const From* from, To* to, int64_t count) {
+    constexpr int64_t size = simd::vec<float, Level>::size;
+    int64_t i = 0;
+    for (; i + size <= count; i += size) simd::store<Level>(to + i, simd::load<Level>(from + i));
+    if (i == count) return;
+    From tail[size] = {};
+    To converted[size];
+    __builtin_memcpy(tail, from + i, static_cast<size_t>(count - i) * sizeof(From));
+    simd::store<Level>(converted, simd::load<Level>(tail));
+    __builtin_memcpy(to + i, converted, static_cast<size_t>(count - i) * sizeof(To));
+  }
+
+  static int64_t nonfinite(const adamw_buffers& whole, int64_t begin, int64_t end) {
+    const auto count = [&](auto* grad) { return simd::count_nonfinite(grad + begin, end - begin); };
+    if (whole.grad_dtype == STEEPEST_F32) return count(static_cast<const float*>(whole.grad));
+    if (whole.grad_dtype == STEEPEST_BF16) return count(static_cast<const bf16*>(whole.grad));
+    return count(static_cast<const f16*>(whole.grad));
+  }
+
+  // One block of one buffer: where the f32 kernel finds it, and how it gets back.
+  struct stage {
+    float copy[block];
+    char* home;
+    steepest_dtype dtype;
+
+    float* open(const void* base, steepest_dtype type, int64_t begin, int64_t count) {
+      if (base == nullptr) return nullptr;
+      dtype = type;
+      home = const_cast<char*>(static_cast<const char*>(base)) + begin * dtype_size(type);
+      if (type == STEEPEST_F32) return reinterpret_cast<float*>(home);
+      if (type == STEEPEST_BF16)
+        convert(reinterpret_cast<const bf16*>(home), copy, count);
+      else
+        convert(reinterpret_cast<const f16*>(home), copy, count);
+      return copy;
+    }
+    void close(int64_t count) {
+      if (dtype == STEEPEST_BF16)
+        convert(copy, reinterpret_cast<bf16*>(home), count);
+      else if (dtype == STEEPEST_F16)
+        convert(copy, reinterpret_cast<f16*>(home), count);
+    }
+  };
+
+  [[gnu::flatten]] static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
+                                      int64_t begin, int64_t end, adamw_sums* result) {
+    const variants flags = variants_of(prepared, whole);
+    running_sums<Level> total;
+    stage param;
+    stage grad;
+    stage exp_avg;
+    stage exp_avg_sq;
+    stage max_exp_avg_sq;
+    for (int64_t i = begin; i < end; i += block) {
+      const int64_t count = end - i < block ? end - i : block;
+      const typename f32_kernel::buffers b = {
+          param.open(whole.param, whole.param_dtype, i, count),
+          grad.open(whole.grad, whole.grad_dtype, i, count),
+          exp_avg.open(whole.exp_avg, whole.exp_avg_dtype, i, count),
+          exp_avg_sq.open(whole.exp_avg_sq, whole.exp_avg_sq_dtype, i, count),
+          flags.amsgrad
+              ? max_exp_avg_sq.open(whole.max_exp_avg_sq, whole.exp_avg_sq_dtype, i, count)
+              : nullptr,
+          offset(static_cast<char*>(whole.delta), i * dtype_size(whole.delta_dtype))};
+      if (result == nullptr)
+        f32_kernel::template run<false>(prepared, flags, b, count, total);
+      else
+        f32_kernel::template run<true>(prepared, flags, b, count, total);
+      if (!flags.emit_delta) param.close(count);
+      exp_avg.close(count);
+      exp_avg_sq.close(count);
+      if (flags.amsgrad) max_exp_avg_sq.close(count);
+    }
+    if (result == nullptr) return;
+    *result = total.total();
+    if (!(result->grad <= __DBL_MAX__)) result->nonfinite = nonfinite(whole, begin, end);
+  }
+};
+
+// In the order of adamw_mix (adamw.hpp).
+template <class Level, simd::rounding Rounding>
+constexpr adamw_kernels make_adamw_kernels() {
+  return {{
+      adamw<all_f32, Level, Rounding>::kernel,
+      adamw<storage<double, double, double, double>, Level, Rounding>::kernel,
+      adamw<storage<float, bf16, float, float>, Level, Rounding>::kernel,
+      adamw<storage<float, f16, float, float>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, float, float>, Level, Rounding>::kernel,
+      adamw<storage<f16, f16, float, float>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, bf16, bf16>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, bf16, float>, Level, Rounding>::kernel,
+      adamw<storage<bf16, float, float, float>, Level, Rounding>::kernel,
+      staged_adamw<Level, Rounding>::kernel,
+  }};
+}
+
 template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr adamw_table make_adamw_table() {
-  using simd::rounding;
-  return {{adamw<float, Level, rounding::fast>::kernel, adamw<double, Level, rounding::fast>::kernel},
-          {adamw<float, Level, Exact>::kernel, adamw<double, Level, Exact>::kernel}};
+  return {make_adamw_kernels<Level, simd::rounding::fast>(), make_adamw_kernels<Level, Exact>()};
 }
 
 }  // namespace

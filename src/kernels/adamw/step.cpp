@@ -2,6 +2,7 @@
 // What surrounds the kernels: the constants of a config, the tiles of a call, the statistics.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "core/double_double.hpp"
@@ -39,9 +40,37 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
   return k;
 }
 
+constexpr struct {
+  steepest_dtype param, grad, exp_avg, exp_avg_sq;
+} own_kernels[] = {
+    {STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F64, STEEPEST_F64, STEEPEST_F64, STEEPEST_F64},
+    {STEEPEST_F32, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F32, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_F16, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16},
+    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32},
+    {STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
+};
+static_assert(std::size(own_kernels) == adamw_staged);
+
 }  // namespace
 
-adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
+adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype exp_avg,
+                       steepest_dtype exp_avg_sq) {
+  for (int32_t mix = 0; mix < adamw_staged; ++mix) {
+    const auto& own = own_kernels[mix];
+    if (own.param == param && own.grad == grad && own.exp_avg == exp_avg &&
+        own.exp_avg_sq == exp_avg_sq)
+      return static_cast<adamw_mix>(mix);
+  }
+  const bool any_f64 = param == STEEPEST_F64 || grad == STEEPEST_F64 || exp_avg == STEEPEST_F64 ||
+                       exp_avg_sq == STEEPEST_F64;
+  return any_f64 ? adamw_no_mix : adamw_staged;
+}
+
+adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   const double bias1 = one_minus_power(config.beta1, config.step);
   const double bias2 = one_minus_power(config.beta2, config.step);
   // grad_scale = grad_factor * f. The kernel multiplies by the power of two, which is exact; f goes
@@ -55,8 +84,10 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
     grad_factor = power;
   }
   adamw_prepared prepared = {};
-  prepared.f32 = constants<float>(config, grad_factor, f, bias1, bias2);
-  prepared.f64 = constants<double>(config, grad_factor, f, bias1, bias2);
+  if (f64)
+    prepared.f64 = constants<double>(config, grad_factor, f, bias1, bias2);
+  else
+    prepared.f32 = constants<float>(config, grad_factor, f, bias1, bias2);
   prepared.flags = config.flags;
   prepared.grad_unit = f;
   prepared.update_unit = std::sqrt(bias2) / bias1;
@@ -72,7 +103,7 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config) {
 
 steepest_status adamw_run(steepest_context& context, const adamw_job* jobs, int64_t count,
                           adamw_sums* sums) {
-  constexpr int64_t parallel_threshold = int64_t{1} << 15;
+  constexpr int64_t parallel_threshold = int64_t{1} << 16;
   return for_each_tile(context, jobs, count, parallel_threshold,
                        [&](const adamw_job& job, int64_t from, int64_t to, int64_t tile) {
                          job.kernel(*job.prepared, job.buffers, from, to,

@@ -16,10 +16,16 @@ struct squares {
 
 using sum_squares_kernel = squares (*)(const void* x, int64_t begin, int64_t end, double scale);
 
-// Index [element type: f32, f64].
+// By element type: f32, f64, bf16, f16.
+struct sum_squares_kernels {
+  sum_squares_kernel by_dtype[4];
+
+  sum_squares_kernel of(steepest_dtype dtype) const { return by_dtype[dtype - STEEPEST_F32]; }
+};
+
 struct sum_squares_table {
-  sum_squares_kernel fast[2];
-  sum_squares_kernel exact[2];
+  sum_squares_kernels fast;
+  sum_squares_kernels exact;
 };
 
 struct sum_squares_job {

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading and storing one register of floats from and to f32, bf16 and f16 memory, per ISA level.
+// Every level gives the bits of the scalar rules in core/half.hpp.
+//
+// The widening loads that xsimd offers go through memory lane by lane and measured about ten times
+// slower than these.
+#pragma once
+
+#include "core/half.hpp"
+#include "simd/simd.hpp"
+
+namespace steepest::simd {
+
+template <class Level>
+vec<float, Level> load(const float* p) {
+  return vec<float, Level>::load_unaligned(p);
+}
+
+template <class Level>
+vec<double, Level> load(const double* p) {
+  return vec<double, Level>::load_unaligned(p);
+}
+
+template <class Level>
+void store(float* p, vec<float, Level> x) {
+  x.store_unaligned(p);
+}
+
+template <class Level>
+void store(double* p, vec<double, Level> x) {
+  x.store_unaligned(p);
+}
+
+template <class Level>
+struct halves;  // per level: load(bf16), load(f16), store(bf16), store(f16) of one register
+
+template <class Level>
+vec<float, Level> load(const bf16* p) {
+  return halves<Level>::load(p);
+}
+
+template <class Level>
+vec<float, Level> load(const f16* p) {
+  return halves<Level>::load(p);
+}
+
+template <class Level>
+void store(bf16* p, vec<float, Level> x) {
+  halves<Level>::store(p, x);
+}
+
+template <class Level>
+void store(f16* p, vec<float, Level> x) {
+  halves<Level>::store(p, x);
+}
+
+#if defined(__x86_64__)
+template <>
+struct halves<generic> {
+  static vec<float, generic> load(const bf16* p) {
+    const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return {_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), x))};
+  }
+
+  static vec<float, generic> load(const f16* p) {
+    const __m128i x = _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)),
+                                         _mm_setzero_si128());
+    const __m128i magnitude = _mm_and_si128(x, _mm_set1_epi32(0x7fff));
+    const __m128i sign = _mm_slli_epi32(_mm_xor_si128(x, magnitude), 16);
+    const __m128i fields = _mm_slli_epi32(magnitude, 13);
+    const __m128i number = _mm_castps_si128(
+        _mm_mul_ps(_mm_castsi128_ps(fields), _mm_set1_ps(0x1p112F)));
+    const __m128i nan = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7c00));
+    const __m128i special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff));
+    const __m128i quiet = _mm_and_si128(nan, _mm_set1_epi32(0x400000));
+    const __m128i extreme = _mm_or_si128(_mm_or_si128(fields, _mm_set1_epi32(0x7f800000)), quiet);
+    return {_mm_castsi128_ps(_mm_or_si128(sign, choose(special, extreme, number)))};
+  }
+
+  static void store(bf16* p, vec<float, generic> value) {
+    const __m128i x = _mm_castps_si128(value);
+    const __m128i even = _mm_and_si128(_mm_srli_epi32(x, 16), _mm_set1_epi32(1));
+    const __m128i rounded = _mm_add_epi32(x, _mm_add_epi32(even, _mm_set1_epi32(0x7fff)));
+    const __m128i quiet = _mm_or_si128(x, _mm_set1_epi32(0x400000));
+    const __m128i magnitude = _mm_and_si128(x, _mm_set1_epi32(0x7fffffff));
+    const __m128i nan = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7f800000));
+    store_low_words(p, _mm_srai_epi32(choose(nan, quiet, rounded), 16));
+  }
+
+  static void store(f16* p, vec<float, generic> value) {
+    const __m128i x = _mm_castps_si128(value);
+    const __m128i magnitude = _mm_and_si128(x, _mm_set1_epi32(0x7fffffff));
+    const __m128i sign = _mm_srai_epi32(_mm_xor_si128(x, magnitude), 16);
+    const __m128i rebased = _mm_sub_epi32(magnitude, _mm_set1_epi32((127 - 15) << 23));
+    const __m128i even = _mm_and_si128(_mm_srli_epi32(rebased, 13), _mm_set1_epi32(1));
+    const __m128i normal =
+        _mm_srli_epi32(_mm_add_epi32(rebased, _mm_add_epi32(even, _mm_set1_epi32(0xfff))), 13);
+    const __m128i denormal = _mm_sub_epi32(
+        _mm_castps_si128(_mm_add_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0.5F))),
+        _mm_set1_epi32(0x3f000000));
+    const __m128i payload = _mm_and_si128(_mm_srli_epi32(magnitude, 13), _mm_set1_epi32(0x3ff));
+    const __m128i nan = _mm_or_si128(payload, _mm_set1_epi32(0x7e00));
+    __m128i result = choose(_mm_cmplt_epi32(magnitude, _mm_set1_epi32(0x38800000)), denormal, normal);
+    result = choose(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x477fffff)), _mm_set1_epi32(0x7c00),
+                    result);
+    result = choose(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7f800000)), nan, result);
+    store_low_words(p, _mm_or_si128(sign, result));
+  }
+
+ private:
+  static __m128i choose(__m128i condition, __m128i yes, __m128i no) {
+    return _mm_or_si128(_mm_and_si128(condition, yes), _mm_andnot_si128(condition, no));
+  }
+  // Of 32-bit numbers that are sign-extended 16-bit ones.
+  static void store_low_words(void* p, __m128i words) {
+    _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packs_epi32(words, words));
+  }
+};
+#endif
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+template <>
+struct halves<x86_avx2> {
+  static vec<float, x86_avx2> load(const bf16* p) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16))};
+  }
+
+  static vec<float, x86_avx2> load(const f16* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+
+  static void store(bf16* p, vec<float, x86_avx2> value) {
+    const __m256i x = _mm256_castps_si256(value);
+    const __m256i even = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(x, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x400000));
+    const __m256 nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+    const __m256i chosen = _mm256_srli_epi32(
+        _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)), 16);
+    const __m128i words =
+        _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);
+  }
+
+  static void store(f16* p, vec<float, x86_avx2> value) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+#endif
+
+#if defined(STEEPEST_SIMD_AVX512)
+template <>
+struct halves<x86_avx512> {
+  static vec<float, x86_avx512> load(const bf16* p) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
+  }
+
+  static vec<float, x86_avx512> load(const f16* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+
+  static void store(bf16* p, vec<float, x86_avx512> value) {
+    const __m512i x = _mm512_castps_si512(value);
+    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(x, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    const __m512i chosen = _mm512_mask_or_epi32(rounded, nan, x, _mm512_set1_epi32(0x400000));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(chosen, 16)));
+  }
+
+  static void store(f16* p, vec<float, x86_avx512> value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+#endif
+
+#if defined(STEEPEST_SIMD_AVX512) && defined(__AVX512BF16__)
+template <>
+struct halves<x86_avx512_bf16> : halves<x86_avx512> {
+  using halves<x86_avx512>::store;
+
+  static void store(bf16* p, vec<float, x86_avx512_bf16> value) {
+    // The instruction takes denormals for zeros, whatever the environment says.
+    constexpr int denormal = 0x20;
+    if (__builtin_expect(_mm512_fpclass_ps_mask(value, denormal) != 0, 0))
+      return halves<x86_avx512>::store(p, value);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
+  }
+};
+#endif
+
+#if defined(__aarch64__)
+template <>
+struct halves<generic> {
+  static vec<float, generic> load(const bf16* p) {
+    const uint16x4_t x = vld1_u16(&p->bits);
+    return {vreinterpretq_f32_u32(vshll_n_u16(x, 16))};
+  }
+
+  static vec<float, generic> load(const f16* p) {
+    return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))};
+  }
+
+  static void store(bf16* p, vec<float, generic> value) {
+    const float32x4_t number = value;
+    const uint32x4_t x = vreinterpretq_u32_f32(number);
+    const uint32x4_t even = vandq_u32(vshrq_n_u32(x, 16), vdupq_n_u32(1));
+    const uint32x4_t rounded = vaddq_u32(x, vaddq_u32(even, vdupq_n_u32(0x7fff)));
+    const uint32x4_t quiet = vorrq_u32(x, vdupq_n_u32(0x400000));
+    const uint32x4_t ordered = vceqq_f32(number, number);
+    vst1_u16(&p->bits, vshrn_n_u32(vbslq_u32(ordered, rounded, quiet), 16));
+  }
+
+  static void store(f16* p, vec<float, generic> value) {
+    const float32x4_t number = value;
+    vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(number)));
+  }
+};
+#endif
+
+// Elements that are NaN or infinite. Only called once a sum has shown that there are any.
+template <class T>
+int64_t count_nonfinite(const T* x, int64_t count) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < count; ++i)
+    n += !(__builtin_fabs(static_cast<double>(to_float(x[i]))) <= __DBL_MAX__);
+  return n;
+}
+
+}  // namespace steepest::simd
