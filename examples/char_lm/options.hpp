@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the user may choose. The defaults were picked by the loss on passages that the default
-// held-out part does not contain.
+// What the user may choose.
 #pragma once
 
 #include <cstdint>

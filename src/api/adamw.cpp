@@ -105,7 +105,7 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
 
 bool representable(const adamw_prepared& prepared, bool f64) {
   const auto finite = [](const auto& k) {
-    return std::isfinite(k.grad_factor) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
+    return std::isfinite(k.grad_factor) && std::isfinite(k.c1_hi) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
            std::isfinite(k.decay) && std::isfinite(k.l2) && std::isfinite(k.c2_hi);
   };
   return f64 ? finite(prepared.f64) : finite(prepared.f32);

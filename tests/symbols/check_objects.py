@@ -51,8 +51,9 @@ def find_objects(build, levels):
     for command in json.loads((build / "compile_commands.json").read_text()):
         directory = Path(command["directory"])
         source = (directory / command["file"]).resolve()
-        if source in levels:
-            objects[source] = directory / command["output"]
+        output = directory / command["output"]
+        if source in levels and output.exists():
+            objects[source] = output
     return objects
 
 

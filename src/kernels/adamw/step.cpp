@@ -17,6 +17,8 @@ namespace {
 template <class T>
 void split(double_double x, T& hi, T& lo) {
   hi = static_cast<T>(x.hi);
+  lo = T(0);
+  if (!std::isfinite(hi)) return;  // refused by the caller
   if (double{hi} > x.hi || (double{hi} == x.hi && x.lo < 0))
     hi = std::nextafter(hi, T(0));
   lo = static_cast<T>((x.hi - double{hi}) + x.lo);
