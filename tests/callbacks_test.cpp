@@ -183,6 +183,36 @@ TEST(allocator, everything_is_released) {
   EXPECT_TRUE(own.all_released());
 }
 
+// Scratch memory that several calls at once borrow, return and trim.
+TEST(allocator, everything_is_released_under_contention) {
+  counting_allocator own;
+  const steepest_allocator allocator = own.interface();
+  {
+    const context_pointer context = make_context({.allocator = &allocator});
+    std::atomic<bool> stop{false};
+    std::thread trimming([&] {
+      while (!stop) steepest_context_trim(context.get());
+    });
+    std::vector<std::thread> stepping;
+    for (int t = 0; t < 3; ++t) {
+      stepping.emplace_back([&] {
+        adamw_arrays<float> a(200);
+        std::vector<steepest_adamw_tensor> list;
+        for (std::size_t i = 0; i < a.count(); ++i) list.push_back(make_tensor(a, i, 1));
+        const steepest_adamw_config config = make_config();
+        for (int i = 0; i < 2000; ++i) {
+          EXPECT_OK(steepest_adamw_step(context.get(), &config, list.data(), 200, nullptr));
+        }
+      });
+    }
+    for (std::thread& thread : stepping) thread.join();
+    stop = true;
+    trimming.join();
+    EXPECT_GT(own.calls, 10);
+  }
+  EXPECT_TRUE(own.all_released());
+}
+
 // Whichever allocation fails, in context_create or in a call: an error, and nothing written.
 TEST(allocator, failure_at_every_allocation) {
   std::int64_t failures = 0;

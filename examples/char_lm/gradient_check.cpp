@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "model.hpp"
 #include "random.hpp"
@@ -15,6 +16,11 @@ namespace {
 // on that scale instead, where rounding would dominate.
 double relative_error(double a, double b, double largest) {
   return std::abs(a - b) / std::max({std::abs(a), std::abs(b), 1e-2 * largest, 1e-12});
+}
+
+// std::max would pass over NaN.
+void keep_worst(double& worst, double error) {
+  worst = std::isfinite(error) ? std::max(worst, error) : std::numeric_limits<double>::infinity();
 }
 
 template <class real>
@@ -66,11 +72,10 @@ bool check_gradients(int threads) {
   for (std::size_t t = 0; t < exact.tensors().size(); ++t) {
     tensor<double>& each = exact.tensors()[t];
     const double largest = largest_gradient(each);
-    for (std::size_t i = 0; i < each.value.size(); ++i)
-      worst_single = std::max(
-          worst_single,
-          std::abs(each.gradient[i] - static_cast<double>(single.tensors()[t].gradient[i])) /
-              largest);
+    for (std::size_t i = 0; i < each.gradient.size(); ++i) {
+      const double rounded = single.tensors()[t].gradient[i];
+      keep_worst(worst_single, std::abs(each.gradient[i] - rounded) / largest);
+    }
 
     for (int sample = 0; sample < 60; ++sample) {
       const auto i = static_cast<std::size_t>(random.below(std::ssize(each.value)));
@@ -81,8 +86,8 @@ bool check_gradients(int threads) {
       each.value[i] = value - h;
       const double below = exact.loss(batch, drop);
       each.value[i] = value;
-      worst_difference = std::max(
-          worst_difference, relative_error(each.gradient[i], (above - below) / (2 * h), largest));
+      keep_worst(worst_difference,
+                 relative_error(each.gradient[i], (above - below) / (2 * h), largest));
     }
   }
   const bool differences =

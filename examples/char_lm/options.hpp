@@ -17,7 +17,7 @@ struct options {
   std::int64_t hidden = 512;
   std::int64_t layers = 2;
 
-  std::int64_t steps = 8000;
+  std::int64_t steps = 12000;
   double seconds = 100;  // 0: no limit
   std::int64_t batch = 256;
   int threads = 0;  // 0: the cores this process may use
@@ -28,7 +28,7 @@ struct options {
   double beta2 = 0.99;
   double weight_decay = 0.1;
   double clip = 1;  // largest gradient norm
-  double dropout = 0.2;
+  double dropout = 0.3;
 
   double temperature = 0.7;
   std::int64_t sample_length = 600;

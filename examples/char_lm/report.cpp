@@ -58,7 +58,8 @@ void print_report(const corpus& text, const model<float>& net, const optimizer_c
   row("steps", "%7.0f of %lld tokens%s", steps, static_cast<long long>(chosen.batch),
       result.steps < chosen.steps ? ", fewer than asked for: --seconds was the limit" : "");
   row("time", "%7.1f s", result.seconds);
-  row("tokens per second; a token is a character", "%7.0f", steps * static_cast<double>(chosen.batch) / result.seconds);
+  row("tokens per second; a token is a character", "%7.0f",
+      steps * static_cast<double>(chosen.batch) / result.seconds);
 
   // Reads param, grad, exp_avg, exp_avg_sq; writes all but grad: seven times four bytes.
   constexpr double bytes_per_parameter = 28;

@@ -3,8 +3,9 @@
 // `x86_avx2`, ...), and a vec<T, Level> is one register of that level.
 //
 // What xsimd 8.1 does not give, and what is therefore written with intrinsics: a fused
-// multiply-add on AVX-512 (its fma() there multiplies and then adds), widening to double, and the
-// 16-bit conversions (convert.hpp).
+// multiply-add on AVX-512 (its fma() there multiplies and then adds), division and square root of
+// floats on NEON (its own are approximations, and give NaN for infinity), widening to double, and
+// the 16-bit conversions (convert.hpp).
 #pragma once
 
 #include <cstdint>
@@ -52,7 +53,31 @@ template <class T, class Level>
 using vec = xsimd::batch<T, typename Level::arch>;
 
 using xsimd::select;
-using xsimd::sqrt;
+
+// Correctly rounded, on every level.
+template <class T, class Arch>
+xsimd::batch<T, Arch> sqrt(xsimd::batch<T, Arch> x) {
+#if defined(__aarch64__)
+  if constexpr (sizeof(T) == 4)
+    return {vsqrtq_f32(x)};
+  else
+    return {vsqrtq_f64(x)};
+#else
+  return xsimd::sqrt(x);
+#endif
+}
+
+template <class T, class Arch>
+xsimd::batch<T, Arch> divide(xsimd::batch<T, Arch> a, xsimd::batch<T, Arch> b) {
+#if defined(__aarch64__)
+  if constexpr (sizeof(T) == 4)
+    return {vdivq_f32(a, b)};
+  else
+    return {vdivq_f64(a, b)};
+#else
+  return a / b;
+#endif
+}
 
 // Asks for the line that holds p[i]. It may lie outside the array: nothing is read or written.
 template <class T>
@@ -88,7 +113,10 @@ xsimd::batch<T, Arch> fma(xsimd::batch<T, Arch> a, xsimd::batch<T, Arch> b,
     return a * b + c;
   }
 #else
-  return xsimd::fma(a, b, c);
+  if constexpr (sizeof(T) == 4)
+    return {vfmaq_f32(c, a, b)};
+  else
+    return {vfmaq_f64(c, a, b)};
 #endif
 }
 

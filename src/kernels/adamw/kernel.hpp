@@ -149,7 +149,7 @@ struct adamw {
 
     const vec denominator = simd::sqrt(v_max) + vec(k.eps);
     // u = 0 where eps and v are both 0.
-    const vec u = simd::select(denominator == zero, zero, m / denominator);
+    const vec u = simd::select(denominator == zero, zero, simd::divide(m, denominator));
 
     vec decay = vec(k.decay) * theta;
     if (!Plain && flags.cautious_decay)
