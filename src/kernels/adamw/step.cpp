@@ -80,7 +80,8 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   double grad_factor = (config.flags & STEEPEST_ADAMW_MAXIMIZE) ? -config.grad_scale : config.grad_scale;
   double f = 1.0;
   if (!(config.flags & STEEPEST_ADAMW_COUPLED_L2) && grad_factor != 0.0) {
-    const int exponent = std::clamp(std::ilogb(grad_factor), -126, 126);
+    const int limit = f64 ? 1022 : 126;  // normal in the arithmetic's type
+    const int exponent = std::clamp(std::ilogb(grad_factor), -limit, limit);
     const double power = std::copysign(std::ldexp(1.0, exponent), grad_factor);
     f = grad_factor / power;
     grad_factor = power;
