@@ -45,8 +45,13 @@ foreach(line IN LISTS source_lines)
   elseif(architecture IN_LIST architectures_${level})
     target_sources(steepest_objects PRIVATE "src/${source}")
     # Always optimized: what is not inlined becomes a weak symbol, which the linker may share with
-    # code for lesser CPUs.
-    set_property(SOURCE "src/${source}" APPEND PROPERTY COMPILE_OPTIONS -O3 ${flags_${level}})
+    # code for lesser CPUs. With sanitizers, which never leave this machine, only a little.
+    set(optimization -O3)
+    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+      set(optimization -O1)
+    endif()
+    set_property(SOURCE "src/${source}" APPEND PROPERTY
+      COMPILE_OPTIONS ${optimization} ${flags_${level}})
   endif()
 endforeach()
 

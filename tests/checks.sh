@@ -183,7 +183,7 @@ test_all() {
   check 'debug build' library_build debug
   check -n 1 'binary interface against its baseline' \
     tests/abi/abi.sh types build/check/debug/libsteepest.so.1
-  for build in release check/debug; do
+  for build in release meson check/debug; do
     check -n 1 "objects of the ISA levels in build/$build" tests/symbols/check_objects.py \
       "build/$build"
   done

@@ -23,6 +23,7 @@ using file_handle = std::unique_ptr<std::FILE, close_file>;
 // Runs the command between the two files; true if it succeeds.
 bool run(const std::vector<std::string>& command, std::FILE* input, std::FILE* output) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& argument : command)
     arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);

@@ -21,6 +21,19 @@
 #pragma GCC diagnostic pop
 #endif
 
+// On a kernel's entry: everything that it calls is inlined, so that no weak symbol is left. Not with
+// sanitizers, whose checks would make one function of it that takes minutes to compile.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STEEPEST_KERNEL
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define STEEPEST_KERNEL
+#endif
+#if !defined(STEEPEST_KERNEL)
+#define STEEPEST_KERNEL [[gnu::flatten]]
+#endif
+
 namespace steepest::simd {
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)

@@ -223,7 +223,7 @@ struct adamw {
       loop<false, Stats>(k, flags, b, count, total);
   }
 
-  [[gnu::flatten]] static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
+  STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
                                       int64_t begin, int64_t end, adamw_sums* result) {
     const auto delta_offset = static_cast<size_t>(begin * dtype_size(whole.delta_dtype));
     const buffers b = {static_cast<P*>(whole.param) + begin,
@@ -294,7 +294,7 @@ struct staged_adamw {
     }
   };
 
-  [[gnu::flatten]] static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
+  STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
                                       int64_t begin, int64_t end, adamw_sums* result) {
     const variants flags = variants_of(prepared, whole);
     running_sums<Level> total;

@@ -8,7 +8,7 @@ namespace steepest {
 namespace {
 
 template <class T, class Level, simd::rounding Rounding>
-[[gnu::flatten]] squares sum_squares(const void* data, int64_t begin, int64_t end, double scale) {
+STEEPEST_KERNEL squares sum_squares(const void* data, int64_t begin, int64_t end, double scale) {
   constexpr bool is_f64 = sizeof(T) == 8;
   constexpr int64_t lanes = is_f64 ? 8 : 16;  // a block
   constexpr int64_t width = is_f64 ? simd::vec<double, Level>::size : simd::vec<float, Level>::size;
