@@ -4,12 +4,14 @@
 #pragma once
 
 #include "kernels/adamw/adamw.hpp"
+#include "kernels/convert/convert.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
 
 namespace steepest {
 
 struct kernel_tables {
   adamw_table adamw;
+  convert_table convert;
   sum_squares_table sum_squares;
 };
 

@@ -224,6 +224,20 @@ struct halves<generic> {
 };
 #endif
 
+// A whole array; the end through a padded copy.
+template <class Level, class From, class To>
+void convert(const From* from, To* to, int64_t count) {
+  constexpr int64_t size = vec<float, Level>::size;
+  int64_t i = 0;
+  for (; i + size <= count; i += size) store<Level>(to + i, load<Level>(from + i));
+  if (i == count) return;
+  From tail[size] = {};
+  To converted[size];
+  __builtin_memcpy(tail, from + i, static_cast<size_t>(count - i) * sizeof(From));
+  store<Level>(converted, load<Level>(tail));
+  __builtin_memcpy(to + i, converted, static_cast<size_t>(count - i) * sizeof(To));
+}
+
 // Elements that are NaN or infinite. Only called once a sum has shown that there are any.
 template <class T>
 int64_t count_nonfinite(const T* x, int64_t count) {

@@ -249,19 +249,6 @@ struct staged_adamw {
   using f32_kernel = adamw<all_f32, Level, Rounding>;
   static constexpr int64_t block = 512;
 
-  template <class From, class To>
-  static void convert(const From* from, To* to, int64_t count) {
-    constexpr int64_t size = simd::vec<float, Level>::size;
-    int64_t i = 0;
-    for (; i + size <= count; i += size) simd::store<Level>(to + i, simd::load<Level>(from + i));
-    if (i == count) return;
-    From tail[size] = {};
-    To converted[size];
-    __builtin_memcpy(tail, from + i, static_cast<size_t>(count - i) * sizeof(From));
-    simd::store<Level>(converted, simd::load<Level>(tail));
-    __builtin_memcpy(to + i, converted, static_cast<size_t>(count - i) * sizeof(To));
-  }
-
   static int64_t nonfinite(const adamw_buffers& whole, int64_t begin, int64_t end) {
     const auto count = [&](auto* grad) { return simd::count_nonfinite(grad + begin, end - begin); };
     if (whole.grad_dtype == STEEPEST_F32) return count(static_cast<const float*>(whole.grad));
@@ -281,16 +268,16 @@ struct staged_adamw {
       home = const_cast<char*>(static_cast<const char*>(base)) + begin * dtype_size(type);
       if (type == STEEPEST_F32) return reinterpret_cast<float*>(home);
       if (type == STEEPEST_BF16)
-        convert(reinterpret_cast<const bf16*>(home), copy, count);
+        simd::convert<Level>(reinterpret_cast<const bf16*>(home), copy, count);
       else
-        convert(reinterpret_cast<const f16*>(home), copy, count);
+        simd::convert<Level>(reinterpret_cast<const f16*>(home), copy, count);
       return copy;
     }
     void close(int64_t count) {
       if (dtype == STEEPEST_BF16)
-        convert(copy, reinterpret_cast<bf16*>(home), count);
+        simd::convert<Level>(copy, reinterpret_cast<bf16*>(home), count);
       else if (dtype == STEEPEST_F16)
-        convert(copy, reinterpret_cast<f16*>(home), count);
+        simd::convert<Level>(copy, reinterpret_cast<f16*>(home), count);
     }
   };
 

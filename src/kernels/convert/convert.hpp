@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole arrays from one storage type to another: round to nearest even, NaN and denormals kept.
+#pragma once
+
+#include <cstdint>
+
+#include "core/half.hpp"
+
+namespace steepest {
+
+// One per ISA level. Source and destination do not overlap.
+struct convert_table {
+  void (*bf16_to_f32)(const bf16* from, float* to, int64_t count);
+  void (*f16_to_f32)(const f16* from, float* to, int64_t count);
+  void (*f32_to_bf16)(const float* from, bf16* to, int64_t count);
+  void (*f32_to_f16)(const float* from, f16* to, int64_t count);
+};
+
+}  // namespace steepest
