@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The limit of a step: a loop that reads and writes the same memory with one addition per write.
+// The limit of a step: a loop that reads and writes the same memory with one addition per word that
+// is written.
 //
-// What loop is fastest depends on the CPU, so there are several, and a benchmark takes the best:
-// plain; unrolled; with software prefetch; and in passes, which finish one array's part of a short
-// block before they turn to the next array, so that memory sees fewer streams at a time.
+// What loop is fastest depends on the CPU, so there are several, and a benchmark takes the best. They
+// go block by block, one array after the other within a block, and differ in the block's length
+// (short: all arrays at once; long: memory sees fewer streams at a time) and in software prefetch.
 //
-// The bodies are scalar code that the compiler vectorises anew for each instruction set into which
-// it inlines them.
+// The words are 32-bit integers, whatever the elements are, and adding to them is what the compiler
+// vectorises anew for each instruction set into which it inlines the bodies. A step that follows
+// makes numbers of them again.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +16,9 @@
 
 namespace bench {
 
-template <class T>
 struct stream_variant {
   const char* name;
-  void (*run)(T* p, const T* g, T* m, T* v, int64_t count);
+  void (*run)(void* p, const void* g, void* m, void* v, int64_t count);
 };
 
 template <class T>
@@ -26,46 +27,64 @@ struct read_variant {
   T (*run)(const T* x, int64_t count);
 };
 
-// How a variant walks: blocks of `block` elements, prefetching `ahead` elements further on (0: not
-// at all), one pass over the block for each written array or a single one.
+// Bytes of an element of param, grad, exp_avg, exp_avg_sq.
+struct element_sizes {
+  int p, g, m, v;
+};
+
+// Blocks of `block` elements, prefetching `ahead` elements further on (0: not at all).
 struct walk {
   int block;
   int ahead;
-  bool passes;
 };
 
-template <class T, walk how>
-[[gnu::always_inline]] inline void stream_body(T* __restrict p, const T* __restrict g,
-                                               T* __restrict m, T* __restrict v, int64_t count) {
-  constexpr int line = 64 / sizeof(T);
-  int64_t i = 0;
+constexpr int words_per_line = 16;
+constexpr int shortest_block = 32;  // a line of 16-bit elements
+
+// One array's part of a block, `bytes` long: read, and written with an addition.
+template <int bytes, int ahead_bytes>
+[[gnu::always_inline]] inline void update_block(uint32_t* x) {
+  for (int i = 0; i < bytes / 4; i += words_per_line) {
+    if constexpr (ahead_bytes > 0) __builtin_prefetch(x + i + ahead_bytes / 4);
+    for (int k = 0; k < words_per_line; ++k) x[i + k] += 1;
+  }
+}
+
+template <int bytes, int ahead_bytes>
+[[gnu::always_inline]] inline void read_block(const uint32_t* x, uint32_t* sums) {
+  for (int i = 0; i < bytes / 4; i += words_per_line) {
+    if constexpr (ahead_bytes > 0) __builtin_prefetch(x + i + ahead_bytes / 4);
+    for (int k = 0; k < words_per_line; ++k) sums[k] += x[i + k];
+  }
+}
+
+// The whole blocks from `i` on; returns where they end.
+template <element_sizes size, walk how>
+[[gnu::always_inline]] inline int64_t stream_blocks(uint32_t* p, const uint32_t* g, uint32_t* m,
+                                                    uint32_t* v, uint32_t* sums, int64_t i,
+                                                    int64_t count) {
   for (; i + how.block <= count; i += how.block) {
-    if constexpr (how.ahead > 0) {
-      for (int k = how.ahead; k < how.ahead + how.block; k += line) {
-        __builtin_prefetch(g + i + k);
-        __builtin_prefetch(p + i + k);
-        __builtin_prefetch(m + i + k);
-        __builtin_prefetch(v + i + k);
-      }
-    }
-    if constexpr (how.passes) {
-      for (int k = 0; k < how.block; ++k) m[i + k] += g[i + k];
-      for (int k = 0; k < how.block; ++k) v[i + k] += g[i + k];
-      for (int k = 0; k < how.block; ++k) p[i + k] += g[i + k];
-    } else {
-      for (int k = 0; k < how.block; ++k) {
-        const T theta = p[i + k], first = m[i + k], second = v[i + k], gradient = g[i + k];
-        m[i + k] = first + gradient;
-        v[i + k] = second + gradient;
-        p[i + k] = theta + gradient;
-      }
-    }
+    read_block<how.block * size.g, how.ahead * size.g>(g + i * size.g / 4, sums);
+    update_block<how.block * size.m, how.ahead * size.m>(m + i * size.m / 4);
+    update_block<how.block * size.v, how.ahead * size.v>(v + i * size.v / 4);
+    update_block<how.block * size.p, how.ahead * size.p>(p + i * size.p / 4);
   }
-  for (; i < count; ++i) {
-    p[i] += g[i];
-    m[i] += g[i];
-    v[i] += g[i];
-  }
+  return i;
+}
+
+// `count` is rounded down to a multiple of the shortest block.
+template <element_sizes size, walk how>
+[[gnu::always_inline]] inline void stream_body(void* p, const void* g, void* m, void* v,
+                                               int64_t count) {
+  auto* pw = static_cast<uint32_t*>(p);
+  auto* mw = static_cast<uint32_t*>(m);
+  auto* vw = static_cast<uint32_t*>(v);
+  const auto* gw = static_cast<const uint32_t*>(g);
+  uint32_t sums[words_per_line] = {};
+  const int64_t rest = stream_blocks<size, how>(pw, gw, mw, vw, sums, 0, count);
+  stream_blocks<size, walk{shortest_block, 0}>(pw, gw, mw, vw, sums, rest, count);
+  // What is read must be read.
+  asm volatile("" : : "r"(sums) : "memory");
 }
 
 // A sum with 16 lines of independent partial sums, or fewer lines when it prefetches.
@@ -85,9 +104,9 @@ template <class T, int lines, int ahead>
   return sum;
 }
 
-template <class T, walk how>
-void stream_generic(T* p, const T* g, T* m, T* v, int64_t count) {
-  stream_body<T, how>(p, g, m, v, count);
+template <element_sizes size, walk how>
+void stream_generic(void* p, const void* g, void* m, void* v, int64_t count) {
+  stream_body<size, how>(p, g, m, v, count);
 }
 template <class T, int lines, int ahead>
 T read_generic(const T* x, int64_t count) {
@@ -95,13 +114,15 @@ T read_generic(const T* x, int64_t count) {
 }
 
 #if defined(__x86_64__)
-template <class T, walk how>
-[[gnu::target("avx2")]] void stream_avx2(T* p, const T* g, T* m, T* v, int64_t count) {
-  stream_body<T, how>(p, g, m, v, count);
+template <element_sizes size, walk how>
+[[gnu::target("avx2")]] void stream_avx2(void* p, const void* g, void* m, void* v, int64_t count) {
+  stream_body<size, how>(p, g, m, v, count);
 }
-template <class T, walk how>
-[[gnu::target("avx512f")]] void stream_avx512(T* p, const T* g, T* m, T* v, int64_t count) {
-  stream_body<T, how>(p, g, m, v, count);
+template <element_sizes size, walk how>
+[[gnu::target("avx512f,prefer-vector-width=512")]] void stream_avx512(void* p, const void* g,
+                                                                      void* m, void* v,
+                                                                      int64_t count) {
+  stream_body<size, how>(p, g, m, v, count);
 }
 template <class T, int lines, int ahead>
 [[gnu::target("avx2")]] T read_avx2(const T* x, int64_t count) {
@@ -114,13 +135,13 @@ template <class T, int lines, int ahead>
 #endif
 
 // The function compiled for the widest vectors of this CPU.
-template <class T, walk how>
+template <element_sizes size, walk how>
 auto stream_here() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return stream_avx512<T, how>;
-  if (__builtin_cpu_supports("avx2")) return stream_avx2<T, how>;
+  if (__builtin_cpu_supports("avx512f")) return stream_avx512<size, how>;
+  if (__builtin_cpu_supports("avx2")) return stream_avx2<size, how>;
 #endif
-  return stream_generic<T, how>;
+  return stream_generic<size, how>;
 }
 template <class T, int lines, int ahead>
 auto read_here() {
@@ -131,18 +152,16 @@ auto read_here() {
   return read_generic<T, lines, ahead>;
 }
 
-// Blocks and distances in lines of 64 bytes, so that both element types do the same to memory.
-template <class T>
-std::vector<stream_variant<T>> stream_variants() {
-  constexpr int line = 64 / sizeof(T);
+template <element_sizes size>
+std::vector<stream_variant> stream_variants() {
   return {
-      {"plain", stream_here<T, walk{line, 0, false}>()},
-      {"unrolled", stream_here<T, walk{4 * line, 0, false}>()},
-      {"prefetch 16 lines ahead", stream_here<T, walk{4 * line, 16 * line, false}>()},
-      {"prefetch 32 lines ahead", stream_here<T, walk{4 * line, 32 * line, false}>()},
-      {"passes of 8 lines", stream_here<T, walk{8 * line, 0, true}>()},
-      {"passes of 32 lines", stream_here<T, walk{32 * line, 0, true}>()},
-      {"passes of 128 lines", stream_here<T, walk{128 * line, 0, true}>()},
+      {"blocks of 32", stream_here<size, walk{32, 0}>()},
+      {"blocks of 64", stream_here<size, walk{64, 0}>()},
+      {"blocks of 256", stream_here<size, walk{256, 0}>()},
+      {"blocks of 512", stream_here<size, walk{512, 0}>()},
+      {"blocks of 2048", stream_here<size, walk{2048, 0}>()},
+      {"blocks of 64, prefetch 256 ahead", stream_here<size, walk{64, 256}>()},
+      {"blocks of 64, prefetch 512 ahead", stream_here<size, walk{64, 512}>()},
   };
 }
 

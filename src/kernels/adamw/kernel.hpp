@@ -23,6 +23,16 @@ T* offset(T* base, int64_t i) {
   return base == nullptr ? nullptr : base + i;
 }
 
+// std::conditional, which an ISA unit may not use.
+template <bool Condition, class Yes, class No>
+struct choose {
+  using type = Yes;
+};
+template <class Yes, class No>
+struct choose<false, Yes, No> {
+  using type = No;
+};
+
 // The storage types of param, grad, exp_avg, exp_avg_sq.
 template <class P, class G, class M, class V>
 struct storage {
@@ -49,14 +59,27 @@ variants variants_of(const adamw_prepared& prepared, const adamw_buffers& buffer
           (prepared.flags & STEEPEST_ADAMW_EMIT_DELTA) != 0, buffers.delta_dtype};
 }
 
-template <class Level>
+// Of squares in double for f64; in float for the others, where v has the range of g^2 too.
+template <class Level, bool is_f64>
 struct running_sums {
-  simd::sums<Level> update, grad, momentum, param;
+  typename choose<is_f64, simd::sums<Level>, simd::float_sums<Level>>::type update, grad, momentum,
+      param;
 
+  void flush() {
+    if constexpr (!is_f64) {
+      update.flush();
+      grad.flush();
+      momentum.flush();
+      param.flush();
+    }
+  }
   adamw_sums total() const {
     return {update.total(), grad.total(), momentum.total(), param.total(), 0};
   }
 };
+
+// Elements between two flushes of the running sums; the blocks of a staged mix are as long.
+constexpr int64_t flush_interval = 512;
 
 template <class Storage, class Level, simd::rounding Rounding>
 struct adamw {
@@ -66,18 +89,9 @@ struct adamw {
   using V = typename Storage::exp_avg_sq;
 
   static constexpr bool is_f64 = sizeof(P) == 8;
-  template <class F32, class F64>
-  struct pick {
-    using type = F32;
-  };
-  template <class F32, class F64>
-    requires(is_f64)
-  struct pick<F32, F64> {
-    using type = F64;
-  };
-  using T = typename pick<float, double>::type;  // of the arithmetic
+  using T = typename choose<is_f64, double, float>::type;  // of the arithmetic
   using vec = simd::vec<T, Level>;
-  using sums = running_sums<Level>;
+  using sums = running_sums<Level, is_f64>;
 
   struct buffers {
     P* param;
@@ -180,8 +194,12 @@ struct adamw {
       if (!Plain && flags.amsgrad) prefetch(b.max_exp_avg_sq, i);
       for (unsigned r = 0; r < registers; ++r)
         update<Plain, Stats>(k, flags, b, i + r * vec::size, r, total);
+      if (Stats && (i + lanes) % flush_interval == 0) total.flush();
     }
-    if (whole == count) return;
+    if (whole == count) {
+      if (Stats) total.flush();
+      return;
+    }
     // The tail runs through the same code on a copy, padded with zeros, for which u and every sum
     // are zero: the same bits as inside a vector, and nothing outside the buffers is touched.
     P param[lanes] = {};
@@ -200,6 +218,7 @@ struct adamw {
       __builtin_memcpy(max_exp_avg_sq, b.max_exp_avg_sq + whole, n * sizeof(V));
     for (unsigned r = 0; r < registers; ++r)
       update<Plain, Stats>(k, flags, tail, r * vec::size, r, total);
+    if (Stats) total.flush();
     __builtin_memcpy(b.exp_avg + whole, exp_avg, n * sizeof(M));
     __builtin_memcpy(b.exp_avg_sq + whole, exp_avg_sq, n * sizeof(V));
     if (!Plain && flags.amsgrad)
@@ -237,7 +256,7 @@ struct adamw {
     if (result == nullptr) return run<false>(prepared, flags, b, end - begin, total);
     run<true>(prepared, flags, b, end - begin, total);
     *result = total.total();
-    // Squares of finite floats cannot overflow a double, so a finite sum has nothing to count.
+    // A finite sum has nothing to count.
     if (!(result->grad <= __DBL_MAX__)) result->nonfinite = simd::count_nonfinite(b.grad, end - begin);
   }
 };
@@ -247,7 +266,7 @@ struct adamw {
 template <class Level, simd::rounding Rounding>
 struct staged_adamw {
   using f32_kernel = adamw<all_f32, Level, Rounding>;
-  static constexpr int64_t block = 512;
+  static constexpr int64_t block = flush_interval;
 
   static int64_t nonfinite(const adamw_buffers& whole, int64_t begin, int64_t end) {
     const auto count = [&](auto* grad) { return simd::count_nonfinite(grad + begin, end - begin); };
@@ -284,7 +303,7 @@ struct staged_adamw {
   STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
                                       int64_t begin, int64_t end, adamw_sums* result) {
     const variants flags = variants_of(prepared, whole);
-    running_sums<Level> total;
+    typename f32_kernel::sums total;
     stage param;
     stage grad;
     stage exp_avg;
