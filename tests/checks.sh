@@ -97,6 +97,24 @@ clang_build() {
   cmake --build build/check/clang
 }
 
+# GoogleTest's death tests stay out: under emulation they hang.
+aarch64_build() {
+  if ! command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null; then
+    echo 'no cross compiler or emulator for aarch64'
+    return 77
+  fi
+  cmake --preset release -B build/check/aarch64 -DSTEEPEST_WERROR=ON \
+    --toolchain cmake/aarch64-linux-gnu.cmake -DSTEEPEST_BUILD_TESTS=ON \
+    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF
+  cmake --build build/check/aarch64
+}
+
+# In the quick form: emulation is slow.
+aarch64_test() {
+  env -u STEEPEST_TEST_LONG ctest --test-dir build/check/aarch64 --output-on-failure \
+    --parallel "$(nproc)" --label-exclude '^long$'
+}
+
 # Without -Werror: with sanitizers GCC warns of uninitialized variables in its own headers.
 sanitizer_build() {
   if ! echo 'int main() {}' |
@@ -207,6 +225,11 @@ test_all() {
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
   check -n 1 'objects of the ISA levels from Clang' tests/symbols/check_objects.py \
     build/check/clang
+
+  if [[ ${1:-} == --long ]]; then
+    check 'aarch64 build' aarch64_build
+    if_passed -n 3 'aarch64 tests under emulation' aarch64_test
+  fi
 
   check 'sanitizer build' sanitizer_build
   if [[ $result == passed ]]; then

@@ -254,6 +254,38 @@ TEST(storage, consistent_flag_gives_the_same_bits_on_every_level) {
   }
 }
 
+// The same on every architecture too, and in every build: one number for all of it. A change of the
+// number is a change of results, and belongs in the changelog.
+TEST(storage, consistent_bits_are_those_of_this_release) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&hash](const void* data, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; ++i)
+      hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 0x100000001b3;
+  };
+  const context_pointer context = make_context({.flags = STEEPEST_FLAG_CONSISTENT});
+  random_source random(26);
+  for (const std::uint64_t flags : flag_sets) {
+    steepest_adamw_config config = make_config();
+    config.flags = flags;
+    for (const mix& t : all_mixes()) {
+      config.step += 7;
+      typed_tensor narrow(t, random_values(random, 1003));
+      const steepest_adamw_tensor tensor = narrow.tensor(t, 1003);
+      steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
+      ASSERT_OK(steepest_adamw_step(context.get(), &config, &tensor, 1, &stats));
+      for (const std::vector<unsigned char>& bytes : narrow.contents())
+        add(bytes.data(), bytes.size());
+      add(&stats.update_rms, sizeof(double));
+      add(&stats.grad_rms, sizeof(double));
+    }
+    adamw_arrays<double> wide = random_arrays<double>(random, 1003, false);
+    ASSERT_OK(run_step(context.get(), config, wide));
+    for (const std::vector<double>* values : wide.all())
+      add(values->data(), values->size() * sizeof(double));
+  }
+  EXPECT_EQ(hash, 7488947581215730491u);
+}
+
 // With beta1 = 0 the stored first moment is the gradient: a conversion from grad's type to
 // exp_avg's. (A zero loses its sign on the way: 0 m is added.)
 void convert(steepest_context* context, const format& from, const void* in, const format& to,

@@ -62,7 +62,8 @@ void run(const options& chosen) {
   const double predicted = std::sqrt((1 - chosen.beta1) / (1 + chosen.beta1));
   std::printf(
       "Update RMS is Adam's update before the learning rate, over all parameters. Predicted:\n"
-      "sqrt((1-beta1)/(1+beta1)), after warm-up, where noise dominates the gradients.\n\n");
+      "sqrt((1-beta1)/(1+beta1)), after warm-up, where noise dominates the gradients. SNR is the\n"
+      "gradients' signal-to-noise ratio |mean|^2 / |deviation|^2, read off the momentum.\n\n");
   progress display(predicted);
   const training_result result = train(net, optimizer, training, held_out, chosen, display);
   print_report(text, net, context, optimizer, result, chosen);

@@ -79,13 +79,16 @@ void adamw::step(double lr) {
   }
 
   double squares = 0;
+  double snr = 0;
   double elements = 0;
   for (std::size_t i = 0; i < stats_.size(); ++i) {
     const auto size = static_cast<double>(tensors_[i].count);
     squares += stats_[i].update_rms * stats_[i].update_rms * size;
+    snr += stats_[i].snr_momentum * size;
     elements += size;
   }
   update_rms_ = std::sqrt(squares / elements);
+  snr_ = step_ == 1 ? 0 : snr / elements;  // not defined at the first step
 }
 
 }  // namespace char_lm

@@ -49,6 +49,7 @@ class adamw {
   void step(double lr);
 
   double update_rms() const { return update_rms_; }  // of the last step, over all parameters
+  double snr() const { return snr_; }  // of the gradients, from momentum, over all parameters
   double norm_seconds() const { return norm_seconds_; }
   double step_seconds() const { return step_seconds_; }
 
@@ -63,6 +64,7 @@ class adamw {
   std::vector<steepest_vector> gradients_;
   std::vector<steepest_step_stats> stats_;
   double update_rms_ = 0;
+  double snr_ = 0;
   double norm_seconds_ = 0;
   double step_seconds_ = 0;
 };

@@ -13,6 +13,7 @@ struct training_state {
   std::int64_t step, steps;
   double train_bits;  // per character, mean since the last line
   double update_rms;  // since the last line
+  double snr;         // signal-to-noise ratio of the gradients, since the last line
   double tokens_per_second;
   double seconds_left;
 };

@@ -75,6 +75,7 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
   double measuring = 0;
   double nats = 0;  // sums since the last reported line
   double update_squares = 0;
+  double snr = 0;
   double terms = 0;
   int reports = 0;
   const stopwatch watch;
@@ -96,6 +97,7 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
 
     nats += loss;
     update_squares += optimizer.update_rms() * optimizer.update_rms();
+    snr += optimizer.snr();
     terms += 1;
     const double tokens = static_cast<double>(step * chosen.batch);
     const training_state state{
@@ -103,6 +105,7 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
         steps,
         nats / terms / std::numbers::ln2,
         std::sqrt(update_squares / terms),
+        snr / terms,
         tokens / (elapsed - measuring),
         elapsed / static_cast<double>(step) * static_cast<double>(steps - step)};
     if (step * 10 >= (reports + 1) * steps) {
@@ -112,7 +115,7 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
       }
       display.line(state, result.held_out_bits);
       reports = static_cast<int>(step * 10 / steps);
-      nats = update_squares = terms = 0;
+      nats = update_squares = snr = terms = 0;
     } else {
       display.draw(state);
     }

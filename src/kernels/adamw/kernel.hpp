@@ -169,8 +169,8 @@ struct adamw {
     if (!Plain && flags.cautious_decay)
       decay = simd::select(((u > zero) & (theta < zero)) | ((u < zero) & (theta > zero)), zero, decay);
     const vec change = fma(vec(k.rate), u, decay);
-    if (!Plain && flags.emit_delta)
-      store_delta(b.delta, flags.delta_dtype, i, -change);
+    if (!Plain && flags.emit_delta)  // 0 - x: xsimd's -x has another sign for 0 on some levels
+      store_delta(b.delta, flags.delta_dtype, i, zero - change);
     else
       simd::store<Level>(b.param + i, theta - change);
 
