@@ -123,7 +123,8 @@ long double error_in(Real got, long double exact, long double slack, long double
 //    rounded, so g is open by 1.5 eps (s |grad| + lambda |param|), which enters m, v and u.
 //  - Below the smallest normal number rounding is absolute, so a subnormal v or m has a larger
 //    relative error, which the quotient carries into u.
-//  - CAUTIOUS_DECAY asks for a sign, which is open while |m| is within its own error.
+//  - CAUTIOUS_DECAY asks for the sign of u, which is open while |m| is within its own error, and
+//    lost where u underflows.
 // Where the first two leave the denominator open by more than half, or u nearly overflows, param is
 // not compared (`decided` is false): a gradient that cancels against the decay, or a v of a few
 // denormals. The rule for delta is that for param with delta in the place of the sum.
@@ -169,7 +170,8 @@ struct allowance {
       const long double quotient = std::abs(r.m_hat) / denominator;
       param_slack = c.eta * (m_hat_open / least + quotient * (denominator - least) / least);
     }
-    const bool sign_open = std::abs(r.next.m) <= 2 * m_unit;
+    const bool sign_open =
+        std::abs(r.next.m) <= 2 * m_unit || std::abs(r.u) < 1024 * limits::denorm_min();
     if (c.cautious_decay && sign_open) param_slack += c.eta * decay;
   }
 };

@@ -97,7 +97,6 @@ clang_build() {
   cmake --build build/check/clang
 }
 
-# GoogleTest's death tests stay out: under emulation they hang.
 aarch64_build() {
   if ! command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null; then
     echo 'no cross compiler or emulator for aarch64'
@@ -109,10 +108,11 @@ aarch64_build() {
   cmake --build build/check/aarch64
 }
 
-# In the quick form: emulation is slow.
+# In the quick form, since emulation is slow; without the tests that execute themselves anew, which
+# an emulated program cannot.
 aarch64_test() {
-  env -u STEEPEST_TEST_LONG ctest --test-dir build/check/aarch64 --output-on-failure \
-    --parallel "$(nproc)" --label-exclude '^long$'
+  env -u STEEPEST_TEST_LONG GTEST_FILTER='-default_context.*' \
+    ctest --test-dir build/check/aarch64 --output-on-failure --parallel "$(nproc)" --label-exclude '^long$'
 }
 
 # Without -Werror: with sanitizers GCC warns of uninitialized variables in its own headers.
@@ -140,15 +140,20 @@ meson_test() {
   meson test -C build/meson --print-errorlogs --num-processes "$(nproc)" "${meson_selection[@]}"
 }
 
+# Null from malloc is what some tests ask for. GCC's copies of stack frames that should catch uses
+# after return are not aligned for 64-byte vectors (GCC bug 110027).
+with_sanitizers() {
+  ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0$1 \
+    UBSAN_OPTIONS=print_stacktrace=1 ctest_in build/sanitizers "${@:2}"
+}
+
 sanitizer_test() {
-  ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    ctest_in build/sanitizers --exclude-regex "$forking"
+  with_sanitizers '' --exclude-regex "$forking"
 }
 
 # A forked child has copies of what its parent's threads own, and not the threads: leaks to a tool.
 sanitizer_fork_test() {
-  ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-    ctest_in build/sanitizers --tests-regex "$forking"
+  with_sanitizers :detect_leaks=0 --tests-regex "$forking"
 }
 
 install_trees() {
