@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "contest.hpp"
+#include "core/dtype.hpp"
+#include "core/half.hpp"
 #include "program.hpp"
 
 namespace {
@@ -24,6 +26,12 @@ struct settings {
   bool amsgrad = false;
   double seconds = 1;
 };
+
+steepest_dtype dtype_named(const char* name) {
+  for (const steepest_dtype dtype : {STEEPEST_F64, STEEPEST_BF16, STEEPEST_F16})
+    if (std::strcmp(steepest::dtype_name(dtype), name) == 0) return dtype;
+  return STEEPEST_F32;
+}
 
 settings parse(int argc, char** argv) {
   settings s;
@@ -41,14 +49,14 @@ settings parse(int argc, char** argv) {
     else if (option == "--threads")
       s.threads = std::atoi(value());
     else if (option == "--dtype")
-      s.dtype = std::strcmp(value(), "f64") == 0 ? STEEPEST_F64 : STEEPEST_F32;
+      s.dtype = dtype_named(value());
     else if (option == "--amsgrad")
       s.amsgrad = true;
     else if (option == "--seconds")
       s.seconds = std::atof(value());
     else {
       std::fprintf(stderr,
-                   "usage: adamw_process [--tensors N] [--count N] [--threads N] [--dtype f32|f64] "
+                   "usage: adamw_process [--tensors N] [--count N] [--threads N] [--dtype T] "
                    "[--amsgrad] [--seconds S]\n");
       std::exit(2);
     }
@@ -58,15 +66,18 @@ settings parse(int argc, char** argv) {
 
 // As PyTorch allocates: each array on its own, aligned to 64 bytes, from the C library.
 void* allocate(const settings& s, double start, double step) {
-  const auto bytes = static_cast<std::size_t>(s.count) * (s.dtype == STEEPEST_F32 ? 4 : 8);
+  const auto bytes = static_cast<std::size_t>(s.count * steepest::dtype_size(s.dtype));
   void* array = nullptr;
   if (posix_memalign(&array, 64, bytes) != 0) throw std::bad_alloc();
   for (int64_t i = 0; i < s.count; ++i) {
     const double value = start + step * static_cast<double>(i % 7 - 3);
-    if (s.dtype == STEEPEST_F32)
-      static_cast<float*>(array)[i] = static_cast<float>(value);
-    else
-      static_cast<double*>(array)[i] = value;
+    const auto narrow = static_cast<float>(value);
+    switch (s.dtype) {
+      case STEEPEST_F64: static_cast<double*>(array)[i] = value; break;
+      case STEEPEST_BF16: static_cast<steepest::bf16*>(array)[i] = steepest::to_bf16(narrow); break;
+      case STEEPEST_F16: static_cast<steepest::f16*>(array)[i] = steepest::to_f16(narrow); break;
+      default: static_cast<float*>(array)[i] = narrow;
+    }
   }
   return array;
 }

@@ -5,7 +5,7 @@
 add_library(steepest_flags INTERFACE)
 target_compile_features(steepest_flags INTERFACE cxx_std_20)
 target_compile_options(steepest_flags INTERFACE
-  -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow $<$<BOOL:${STEEPEST_WERROR}>:-Werror>)
+  -ffp-contract=off -Wall -Wextra -Wpedantic $<$<BOOL:${STEEPEST_WERROR}>:-Werror>)
 
 # What it takes to include the headers below src/. Of xsimd only the headers: Debian's target also
 # links xtl, which they do not use.
@@ -62,7 +62,8 @@ set_target_properties(steepest_objects PROPERTIES
   POSITION_INDEPENDENT_CODE ON
   INTERPROCEDURAL_OPTIMIZATION OFF)
 # To Clang, -Wconversion in C++ includes the changes of sign too.
-target_compile_options(steepest_objects PRIVATE -fno-lto -Wconversion -Wno-sign-conversion)
+target_compile_options(steepest_objects PRIVATE
+  -fno-lto -Wshadow -Wconversion -Wno-sign-conversion)
 target_link_libraries(steepest_objects PRIVATE steepest_internal)
 
 add_library(steepest_shared SHARED $<TARGET_OBJECTS:steepest_objects>)

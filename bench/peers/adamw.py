@@ -50,6 +50,8 @@ CASES = [
     Case(4 * KI, tensors=1000),
     Case(4 * KI, tensors=1000, foreach=True),
     Case(16 * MI, dtype="f64"),
+    Case(16 * MI, dtype="bf16"),
+    Case(16 * MI, dtype="f16"),
     Case(16 * MI, amsgrad=True),
 ]
 
@@ -59,11 +61,13 @@ def worker(case, threads, seconds):
     import torch
 
     torch.set_num_threads(threads)
-    dtype = {"f32": torch.float32, "f64": torch.float64}[case.dtype]
-    pattern = torch.arange(case.count, dtype=dtype) % 7 - 3
-    params = [pattern * 0.1 + 0.5 for _ in range(case.tensors)]
+    types = {"f32": torch.float32, "f64": torch.float64}
+    types |= {"bf16": torch.bfloat16, "f16": torch.float16}
+    dtype = types[case.dtype]
+    pattern = torch.arange(case.count) % 7 - 3
+    params = [(pattern * 0.1 + 0.5).to(dtype) for _ in range(case.tensors)]
     for param in params:
-        param.grad = pattern * 1e-3 + 1e-4
+        param.grad = (pattern * 1e-3 + 1e-4).to(dtype)
     optimizer = torch.optim.AdamW(
         params,
         lr=1e-3,
