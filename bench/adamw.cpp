@@ -40,6 +40,7 @@ constexpr mix mixes[] = {
     {"bf16,v:f32", bf16, bf16, bf16, f32, bench::stream_variants<{2, 2, 2, 4}>},
     {"bf16", bf16, bf16, bf16, bf16, bench::stream_variants<{2, 2, 2, 2}>},
     {"f16", f16, f16, f16, f16, bench::stream_variants<{2, 2, 2, 2}>},
+    {"f32,m,v:bf16", f32, f32, bf16, bf16, bench::stream_variants<{4, 4, 2, 2}>},
 };
 constexpr const mix& all_f32 = mixes[0];
 constexpr const mix& all_f64 = mixes[1];

@@ -74,7 +74,7 @@ TYPED_TEST(bad_input, element_types) {
       {"exp_avg_sq_dtype", &steepest_adamw_tensor::exp_avg_sq_dtype},
       {"delta_dtype", &steepest_adamw_tensor::delta_dtype},
   };
-  const steepest_dtype other = sizeof(TypeParam) == 4 ? STEEPEST_F64 : STEEPEST_F32;
+  constexpr steepest_dtype other = sizeof(TypeParam) == 4 ? STEEPEST_F64 : STEEPEST_F32;
   std::vector<bad_row<TypeParam>> rows;
   for (const auto& [name, which] : members) {
     for (const steepest_dtype dtype :
@@ -86,7 +86,7 @@ TYPED_TEST(bad_input, element_types) {
            }});
     }
     // A mix names one of the types that differ from the rest.
-    rows.push_back({STEEPEST_E_DTYPE, "tensors[2]", [which = which, other](call& c) {
+    rows.push_back({STEEPEST_E_DTYPE, "tensors[2]", [which = which](call& c) {
                       c.config.flags = all_buffers;
                       c.last().*which = other;
                     }});

@@ -304,6 +304,7 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *   BF16   F32    F32      F32          24
  *   BF16   BF16   BF16     F32          18
  *   BF16   BF16   BF16     BF16         14
+ *   F16    F16    F16      F16          14
  *
  * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
  * that type to what is stored. Two warnings:

@@ -64,6 +64,7 @@ enum adamw_mix : int32_t {
   adamw_bf16_state_f32,
   adamw_f16_state_f32,
   adamw_bf16,
+  adamw_f16,
   adamw_bf16_exp_avg_sq_f32,
   adamw_f32_param_bf16,
   adamw_staged,

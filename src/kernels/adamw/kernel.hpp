@@ -346,6 +346,7 @@ constexpr adamw_kernels make_adamw_kernels() {
       adamw<storage<bf16, bf16, float, float>, Level, Rounding>::kernel,
       adamw<storage<f16, f16, float, float>, Level, Rounding>::kernel,
       adamw<storage<bf16, bf16, bf16, bf16>, Level, Rounding>::kernel,
+      adamw<storage<f16, f16, f16, f16>, Level, Rounding>::kernel,
       adamw<storage<bf16, bf16, bf16, float>, Level, Rounding>::kernel,
       adamw<storage<bf16, float, float, float>, Level, Rounding>::kernel,
       staged_adamw<Level, Rounding>::kernel,
