@@ -290,6 +290,9 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * same in its own ulps; the constants are confirmed, and the worst case printed, by the test
  * suite): m within 2 ulp of beta1 |m| + (1-beta1) |g|; v within 2 ulp; param within 2 ulp of
  * max(|old|, |new|) plus 4 ulp of lr (beta1 |m| + (1-beta1) |g|) / ((1-beta1^t) (sqrt(vh) + eps)).
+ * The generic level on a CPU without fused multiply-add rounds once more: v within 3 ulp there,
+ * unless STEEPEST_FLAG_CONSISTENT is set.
+ *
  * Storage types. The four buffers are independent: any mix of F32, BF16 and F16 works, computed in
  * fp32; F64 goes with F64 alone and is computed in fp64 (another mix with F64 is STEEPEST_E_DTYPE).
  * These mixes have kernels of their own, the others cost one more pass through the first-level cache:
