@@ -2,9 +2,10 @@
 // The limit of a step: a loop that reads and writes the same memory with one addition per word that
 // is written.
 //
-// What loop is fastest depends on the CPU, so there are several, and a benchmark takes the best. They
-// go block by block, one array after the other within a block, and differ in the block's length
-// (short: all arrays at once; long: memory sees fewer streams at a time) and in software prefetch.
+// What loop is fastest depends on the CPU, so there are several, and a benchmark takes the best.
+// They go block by block, one array after the other within a block, and differ in the block's
+// length (short: all arrays at once; long: memory sees fewer streams at a time) and in software
+// prefetch.
 //
 // The words are 32-bit integers, whatever the elements are, and adding to them is what the compiler
 // vectorises anew for each instruction set into which it inlines the bodies. A step that follows

@@ -112,7 +112,8 @@ aarch64_build() {
 # an emulated program cannot.
 aarch64_test() {
   env -u STEEPEST_TEST_LONG GTEST_FILTER='-default_context.*' \
-    ctest --test-dir build/check/aarch64 --output-on-failure --parallel "$(nproc)" --label-exclude '^long$'
+    ctest --test-dir build/check/aarch64 --output-on-failure \
+    --parallel "$(nproc)" --label-exclude '^long$'
 }
 
 # Without -Werror: with sanitizers GCC warns of uninitialized variables in its own headers.

@@ -40,7 +40,8 @@ std::uint16_t encode(const format& f, double x) {
   const int bias = 1 - f.min_exponent;
   const int exponent_mask = 0x7fff >> stored;
   const auto sign = static_cast<std::uint16_t>(std::signbit(x) ? 0x8000 : 0);
-  if (std::isnan(x)) return static_cast<std::uint16_t>(sign | exponent_mask << stored | 1 << (stored - 1));
+  if (std::isnan(x))
+    return static_cast<std::uint16_t>(sign | exponent_mask << stored | 1 << (stored - 1));
   if (std::isinf(x)) return static_cast<std::uint16_t>(sign | exponent_mask << stored);
   const int e = x == 0 ? f.min_exponent : std::max(std::ilogb(x), f.min_exponent);
   const auto significand = static_cast<int>(std::ldexp(std::abs(x), stored - e));
@@ -191,7 +192,8 @@ void expect_rounded_f32_step(steepest_context* context, const mix& t,
   steepest_step_stats wide_stats = STEEPEST_STEP_STATS_INIT;
   const bool with_stats = count % 2 == 0;
   const steepest_adamw_tensor tensor = narrow.tensor(t, count);
-  ASSERT_OK(steepest_adamw_step(context, &config, &tensor, 1, with_stats ? &narrow_stats : nullptr));
+  ASSERT_OK(
+      steepest_adamw_step(context, &config, &tensor, 1, with_stats ? &narrow_stats : nullptr));
   ASSERT_OK(run_step(context, config, wide, with_stats ? &wide_stats : nullptr));
 
   EXPECT_TRUE(narrow.intact());
@@ -414,8 +416,8 @@ TEST(storage, grad_norm_of_narrow_vectors_is_that_of_the_widened) {
 TEST(storage, bf16_second_moment_stalls_at_beta2_0_999) {
   const std::size_t count = 512;
   struct outcome {
-    double over_f32;       // mean of v, bf16 over f32
-    double left_after_100; // of v, after 100 steps without gradient
+    double over_f32;        // mean of v, bf16 over f32
+    double left_after_100;  // of v, after 100 steps without gradient
   };
   const auto train = [&](double beta2, int steps) {
     const mix narrow_mix = {&f32, &f32, &f32, &bf16, &f32};

@@ -36,8 +36,8 @@ void progress::draw(const training_state& state) {
   const auto filled = static_cast<std::size_t>(state.step * width / state.steps);
   std::string bar(filled, '#');
   bar.resize(width, '.');
-  std::printf("%s[%s] %lld/%lld  %.3f  RMS %.3f (%.3f)  SNR %.3f  %.0f/s  %s", back_to_start, bar.c_str(),
-              static_cast<long long>(state.step), static_cast<long long>(state.steps),
+  std::printf("%s[%s] %lld/%lld  %.3f  RMS %.3f (%.3f)  SNR %.3f  %.0f/s  %s", back_to_start,
+              bar.c_str(), static_cast<long long>(state.step), static_cast<long long>(state.steps),
               state.train_bits, state.update_rms, predicted_update_rms_, state.snr,
               state.tokens_per_second, minutes(state.seconds_left).c_str());
   std::fflush(stdout);

@@ -20,17 +20,17 @@
  * How structs grow
  *   Every struct that may grow begins with its own size. Fields are only ever appended. A caller
  *   compiled against an older header passes a smaller struct_size and gets the INIT value of each
- *   field that it does not know; a caller compiled against a newer header is accepted as long as the
- *   bytes that this library does not know are zero, and refused with STEEPEST_E_UNSUPPORTED
+ *   field that it does not know; a caller compiled against a newer header is accepted as long as
+ *   the bytes that this library does not know are zero, and refused with STEEPEST_E_UNSUPPORTED
  *   otherwise. In an array of structs every element has element 0's struct_size, which is the
  *   stride of the array. Results are written only within the caller's struct_size. So: begin with
  *   the STEEPEST_*_INIT macro (or the steepest_*_init function over FFI), then set fields.
  *   `reserved` fields must be zero. A struct_size is at least 16 and a multiple of 8.
  *
  * Numbers
- *   Hyper-parameters are double whatever the storage types. Arithmetic is at least fp32. Results are
- *   the same bits for any number of threads, executor, alignment and position in a buffer, within
- *   one ISA level; STEEPEST_FLAG_CONSISTENT extends that to all ISA levels.
+ *   Hyper-parameters are double whatever the storage types. Arithmetic is at least fp32. Results
+ *   are the same bits for any number of threads, executor, alignment and position in a buffer,
+ *   within one ISA level; STEEPEST_FLAG_CONSISTENT extends that to all ISA levels.
  */
 #ifndef STEEPEST_STEEPEST_H
 #define STEEPEST_STEEPEST_H
@@ -61,11 +61,11 @@ typedef int32_t steepest_dtype;
 typedef int32_t steepest_isa;
 
 #define STEEPEST_OK 0
-#define STEEPEST_E_INVALID_ARGUMENT (-1) /* a value outside its rule, a null or overlapping pointer */
-#define STEEPEST_E_SHAPE (-2)            /* a negative or overflowing size, a stride below its row */
+#define STEEPEST_E_INVALID_ARGUMENT (-1) /* a value outside its rule, a null pointer, an overlap */
+#define STEEPEST_E_SHAPE (-2)            /* a negative or overflowing size, too small a stride */
 #define STEEPEST_E_DTYPE (-3)            /* an unknown element type, or a mix with no kernel */
 #define STEEPEST_E_OUT_OF_MEMORY (-4)
-#define STEEPEST_E_NONFINITE (-5)        /* NaN or infinity in data where the method has no answer */
+#define STEEPEST_E_NONFINITE (-5)        /* NaN or infinity where the method has no answer */
 #define STEEPEST_E_NOT_CONVERGED (-6)
 #define STEEPEST_E_UNSUPPORTED (-7)      /* known to a newer library, or not possible on this CPU */
 #define STEEPEST_E_INTERNAL (-8)         /* a defect in the library or in a caller's callback */
@@ -87,7 +87,7 @@ typedef int32_t steepest_isa;
 #define STEEPEST_ISA_X86_AVX512_BF16 4 /* the same and AVX512_BF16 */
 #define STEEPEST_ISA_ARM64_NEON 16
 
-/* Flags that every function understands (bits 32 and up); the bits below are each function's own. */
+/* Flags that every function understands, bits 32 and up; the bits below are each function's own. */
 #define STEEPEST_FLAG_CONSISTENT (UINT64_C(1) << 32) /* the same bits on every ISA level */
 
 /* ------------------------------------------------------------------ version and errors */
@@ -96,7 +96,7 @@ typedef int32_t steepest_isa;
 STEEPEST_API uint32_t steepest_version(void);
 STEEPEST_API uint32_t steepest_abi_version(void);
 
-/* One line: release, compiler, ISA levels compiled in, version of each library used. Static text. */
+/* One line: release, compiler, ISA levels compiled in, versions of the libraries used. Static. */
 STEEPEST_API const char* steepest_build_info(void);
 
 /* The constant's name, "STEEPEST_E_SHAPE" for STEEPEST_E_SHAPE; "unknown status" for others. */
@@ -155,11 +155,11 @@ typedef struct steepest_context steepest_context;
 typedef struct steepest_context_options {
   size_t struct_size;
   uint64_t flags;         /* STEEPEST_FLAG_CONSISTENT: as if every call had it */
-  int32_t num_threads;    /* 0: the cores this process may use; 1: the calling thread only. Without an
+  int32_t num_threads;  /* 0: the cores this process may use; 1: the calling thread only. Without an
                              executor no more than oneTBB has (one per core) are used. */
   steepest_isa max_isa;   /* highest level to use; STEEPEST_ISA_AUTO: the best this CPU has. A level
                              that this CPU or build does not have is STEEPEST_E_UNSUPPORTED. */
-  const steepest_executor* executor;   /* NULL: the library's own, on oneTBB. Copied. With an executor
+  const steepest_executor* executor; /* NULL: the library's own, on oneTBB. Copied. With an executor
                                           num_threads must be 0: concurrency() says how many. */
   const steepest_allocator* allocator; /* NULL: the C library's. Copied. */
 } steepest_context_options;
@@ -175,8 +175,8 @@ STEEPEST_API steepest_status steepest_context_create(const steepest_context_opti
 STEEPEST_API void steepest_context_destroy(steepest_context* context);
 /* Frees the scratch memory that no running call is using. */
 STEEPEST_API steepest_status steepest_context_trim(steepest_context* context);
-/* The level in use, and the number of threads a call may use. 0 when context is NULL and the default
- * context cannot be made (see steepest_last_error). */
+/* The level in use, and the number of threads a call may use. 0 when context is NULL and the
+ * default context cannot be made (see steepest_last_error). */
 STEEPEST_API steepest_isa steepest_context_isa(const steepest_context* context);
 STEEPEST_API int32_t steepest_context_threads(const steepest_context* context);
 /* "generic", "x86_avx2", "x86_avx512", "x86_avx512_bf16", "arm64_neon"; "auto"; "unknown isa". */
@@ -185,10 +185,10 @@ STEEPEST_API const char* steepest_isa_name(steepest_isa isa);
 /* ------------------------------------------------------------------ step statistics */
 
 /* What one step did to one tensor, gathered in the same pass over memory. RMS(x) = sqrt(mean(x^2)).
- * Let g be the gradient that enters the moments (after grad_scale, MAXIMIZE and COUPLED_L2), m and v
- * the new moments, mh and vh the same after bias correction, u = mh / (sqrt(vh) + eps). Like v,
- * the squares are formed in the arithmetic's type: with fp32 arithmetic values beyond 1.8e19 count as
- * infinite and those below 1e-19 lose precision. Otherwise an RMS has a relative error below 2e-6. */
+ * Let g be the gradient that enters the moments (after grad_scale, MAXIMIZE and COUPLED_L2), m and
+ * v the new moments, mh and vh the same after bias correction, u = mh / (sqrt(vh) + eps). Like v,
+ * the squares are formed in the arithmetic's type: with fp32 arithmetic values beyond 1.8e19 count
+ * as infinite and those below 1e-19 lose precision. Otherwise an RMS is right to 2e-6. */
 typedef struct steepest_step_stats {
   size_t struct_size;
   steepest_status status; /* STEEPEST_OK; STEEPEST_E_NONFINITE: see the function */
@@ -213,15 +213,15 @@ STEEPEST_API steepest_status steepest_step_stats_init(void* stats, size_t struct
 
 /* ------------------------------------------------------------------ AdamW */
 
-#define STEEPEST_ADAMW_AMSGRAD (UINT64_C(1) << 0)        /* the largest v so far in u's denominator */
+#define STEEPEST_ADAMW_AMSGRAD (UINT64_C(1) << 0)        /* u's denominator has the largest v yet */
 #define STEEPEST_ADAMW_MAXIMIZE (UINT64_C(1) << 1)       /* g = -grad_scale * grad */
-#define STEEPEST_ADAMW_COUPLED_L2 (UINT64_C(1) << 2)     /* g += weight_decay * param, no other decay:
-                                                            Adam with L2 regularisation */
+#define STEEPEST_ADAMW_COUPLED_L2 (UINT64_C(1) << 2)     /* g += weight_decay * param and no other
+                                                            decay: Adam with L2 regularisation */
 #define STEEPEST_ADAMW_CAUTIOUS_DECAY (UINT64_C(1) << 3) /* decay only where u * param >= 0
-                                                            (arXiv 2510.12402); not with COUPLED_L2 */
+                                                            (arXiv 2510.12402); not with L2 */
 #define STEEPEST_ADAMW_SKIP_NONFINITE (UINT64_C(1) << 4) /* see steepest_adamw_step */
-#define STEEPEST_ADAMW_EMIT_DELTA (UINT64_C(1) << 5)     /* write new - old param to `delta`; `param`
-                                                            itself is only read */
+#define STEEPEST_ADAMW_EMIT_DELTA (UINT64_C(1) << 5)     /* write new - old param to `delta`;
+                                                            `param` itself is only read */
 
 typedef struct steepest_adamw_config {
   size_t struct_size;
@@ -271,8 +271,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *   u  = mh / (sqrt(vh) + eps)                  0 where the denominator is 0
  *   param = param - lr * (u + weight_decay * param)
  *
- * All tensors are done in one pass with one fork and join, so pass a whole model at once: a thousand
- * small tensors cost little more than one large one.
+ * All tensors are done in one pass with one fork and join, so pass a whole model at once: a
+ * thousand small tensors cost little more than one large one.
  *
  * context  NULL: the default context.
  * config   The call's hyper-parameters. May be NULL if every tensor names its own.
@@ -281,8 +281,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * stats    NULL, or [count], one per tensor; stats[0].struct_size is the stride.
  *
  * SKIP_NONFINITE: the gradients of all tensors whose config has the flag are scanned first. If an
- * element is NaN or infinite, nothing is updated, the call returns STEEPEST_OK and sets *skipped = 1;
- * stats then hold the count in `nonfinite`, STEEPEST_E_NONFINITE in the `status` of the tensors
+ * element is NaN or infinite, nothing is updated, the call returns STEEPEST_OK and sets *skipped to
+ * 1; stats then hold the count in `nonfinite`, STEEPEST_E_NONFINITE in the `status` of the tensors
  * concerned, and NaN elsewhere. Without the flag a non-finite gradient takes its course through the
  * formula.
  *
@@ -295,7 +295,7 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *
  * Storage types. The four buffers are independent: any mix of F32, BF16 and F16 works, computed in
  * fp32; F64 goes with F64 alone and is computed in fp64 (another mix with F64 is STEEPEST_E_DTYPE).
- * These mixes have kernels of their own, the others cost one more pass through the first-level cache:
+ * These mixes have kernels of their own, the others cost one more pass through the nearest cache:
  *
  *   param  grad   exp_avg  exp_avg_sq   bytes/element read + written
  *   F32    F32    F32      F32          28
@@ -311,11 +311,11 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *
  * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
  * that type to what is stored. Two warnings:
- *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999 one
- *     step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays where its
- *     largest gradients put it: at twice its true value after 10,000 steps of noise. A decay of more
- *     than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
- *     element more than BF16 throughout.
+ *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999
+ *     one step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays
+ *     where its largest gradients put it: at twice its true value after 10,000 steps of noise. A
+ *     decay of more than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with
+ *     F32 exp_avg_sq costs 4 bytes per element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.
  * Limits of fp32 storage: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
@@ -325,8 +325,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * written), _INTERNAL (a failing executor). Since 0.1. */
 STEEPEST_API steepest_status steepest_adamw_step(steepest_context* context,
                                                  const steepest_adamw_config* config,
-                                                 const steepest_adamw_tensor* tensors, int64_t count,
-                                                 steepest_step_stats* stats);
+                                                 const steepest_adamw_tensor* tensors,
+                                                 int64_t count, steepest_step_stats* stats);
 
 /* ------------------------------------------------------------------ gradient norm */
 

@@ -25,8 +25,9 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
                       static_cast<unsigned long long>(config.flags & ~known_flags));
   if ((config.flags & STEEPEST_ADAMW_COUPLED_L2) && (config.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY))
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
-                      ".flags has COUPLED_L2 and CAUTIOUS_DECAY: there is no decoupled decay to mask");
+    return where.fail(
+        STEEPEST_E_INVALID_ARGUMENT,
+        ".flags has COUPLED_L2 and CAUTIOUS_DECAY: there is no decoupled decay to mask");
   const struct {
     const char* name;
     double value;
@@ -42,8 +43,8 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
   };
   for (const auto& rule : rules)
     if (!rule.valid || !std::isfinite(rule.value))
-      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name, rule.value,
-                        rule.rule);
+      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name,
+                        rule.value, rule.rule);
   if (config.step < 1)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
                       static_cast<long long>(config.step));
@@ -66,13 +67,14 @@ struct buffer_list {
 buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
   const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
   const bool amsgrad = (flags & STEEPEST_ADAMW_AMSGRAD) != 0;
-  return {{{"param", "param_dtype", tensor.param, tensor.param_dtype, true, !emit_delta},
-           {"grad", "grad_dtype", tensor.grad, tensor.grad_dtype, true, false},
-           {"exp_avg", "exp_avg_dtype", tensor.exp_avg, tensor.exp_avg_dtype, true, true},
-           {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, tensor.exp_avg_sq_dtype, true, true},
-           {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, tensor.exp_avg_sq_dtype,
-            amsgrad, true},
-           {"delta", "delta_dtype", tensor.delta, tensor.delta_dtype, emit_delta, true}}};
+  return {
+      {{"param", "param_dtype", tensor.param, tensor.param_dtype, true, !emit_delta},
+       {"grad", "grad_dtype", tensor.grad, tensor.grad_dtype, true, false},
+       {"exp_avg", "exp_avg_dtype", tensor.exp_avg, tensor.exp_avg_dtype, true, true},
+       {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, tensor.exp_avg_sq_dtype, true, true},
+       {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, tensor.exp_avg_sq_dtype,
+        amsgrad, true},
+       {"delta", "delta_dtype", tensor.delta, tensor.delta_dtype, emit_delta, true}}};
 }
 
 steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
@@ -88,10 +90,9 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
       return status;
     if ((use.dtype == STEEPEST_F64) != f64)
       return where.fail(STEEPEST_E_DTYPE,
-                        ".%s is %s, but param_dtype is %s: f64 goes with f64 alone", use.dtype_field,
-                        dtype_name(use.dtype), dtype_name(tensor.param_dtype));
-    if (const auto status = check_count(where, tensor.count, use.dtype);
-        status != STEEPEST_OK)
+                        ".%s is %s, but param_dtype is %s: f64 goes with f64 alone",
+                        use.dtype_field, dtype_name(use.dtype), dtype_name(tensor.param_dtype));
+    if (const auto status = check_count(where, tensor.count, use.dtype); status != STEEPEST_OK)
       return status;
   }
   if (tensor.count == 0) return STEEPEST_OK;
@@ -105,24 +106,28 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
 
 bool representable(const adamw_prepared& prepared, bool f64) {
   const auto finite = [](const auto& k) {
-    return std::isfinite(k.grad_factor) && std::isfinite(k.c1_hi) && std::isfinite(k.eps) && std::isfinite(k.rate) &&
-           std::isfinite(k.decay) && std::isfinite(k.l2) && std::isfinite(k.c2_hi);
+    return std::isfinite(k.grad_factor) && std::isfinite(k.c1_hi) && std::isfinite(k.eps) &&
+           std::isfinite(k.rate) && std::isfinite(k.decay) && std::isfinite(k.l2) &&
+           std::isfinite(k.c2_hi);
   };
   return f64 ? finite(prepared.f64) : finite(prepared.f32);
 }
 
-// Reads each tensor with the config that holds for it; neighbours that share a config check it once.
+// Reads each tensor with the config that holds for it; neighbours that share a config check it
+// once.
 class tensor_list {
  public:
   steepest_status open(const steepest_adamw_config* call_config,
                        const steepest_adamw_tensor* tensors, int64_t count) {
-    if (const auto status = tensors_.open(function, "tensors", tensors, count); status != STEEPEST_OK)
+    if (const auto status = tensors_.open(function, "tensors", tensors, count);
+        status != STEEPEST_OK)
       return status;
     call_config_ = call_config;
     if (call_config == nullptr) return STEEPEST_OK;
     steepest_adamw_config known = STEEPEST_ADAMW_CONFIG_INIT;
     const argument where = {function, "config"};
-    if (const auto status = load_struct(where, call_config, known); status != STEEPEST_OK) return status;
+    if (const auto status = load_struct(where, call_config, known); status != STEEPEST_OK)
+      return status;
     return check_config(where, known);
   }
 
@@ -143,7 +148,8 @@ class tensor_list {
     config = STEEPEST_ADAMW_CONFIG_INIT;
     const argument where = source == call_config_ ? argument{function, "config"}
                                                   : argument{function, "tensors", i, ".config"};
-    if (const auto status = load_struct(where, source, config); status != STEEPEST_OK) return status;
+    if (const auto status = load_struct(where, source, config); status != STEEPEST_OK)
+      return status;
     return check_config(where, config);
   }
 
@@ -209,8 +215,8 @@ class step_call {
     memory_.plan<sum_squares_job>(scans_);
     memory_.plan<squares>(scans_ > 0 ? tiles_ : 0);
     if (!memory_.reserve())
-      return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tensors, %lld elements)", function,
-                  static_cast<long long>(count_), static_cast<long long>(elements_));
+      return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tensors, %lld elements)",
+                  function, static_cast<long long>(count_), static_cast<long long>(elements_));
     jobs_ = memory_.take<adamw_job>(count_);
     prepared_ = memory_.take<adamw_prepared>(groups_);
     skipped_ = memory_.take<int32_t*>(groups_);
@@ -245,8 +251,8 @@ class step_call {
                                 f64 ? "f64" : "f32");
       const adamw_table& table = context_.tables->adamw;
       const adamw_kernels& kernels = (flags & STEEPEST_FLAG_CONSISTENT) ? table.exact : table.fast;
-      const adamw_mix mix = adamw_mix_of(tensor.param_dtype, tensor.grad_dtype, tensor.exp_avg_dtype,
-                                         tensor.exp_avg_sq_dtype);
+      const adamw_mix mix = adamw_mix_of(tensor.param_dtype, tensor.grad_dtype,
+                                         tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype);
       jobs_[i] = {{tensor.param, tensor.grad, tensor.exp_avg, tensor.exp_avg_sq,
                    tensor.max_exp_avg_sq, tensor.delta, tensor.param_dtype, tensor.grad_dtype,
                    tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype, tensor.delta_dtype},
@@ -274,7 +280,8 @@ class step_call {
           status != STEEPEST_OK)
         return status;
     }
-    return count_ == 1 ? STEEPEST_OK : check_overlap(function, "tensors", ranges_, range_count, keys_);
+    return count_ == 1 ? STEEPEST_OK
+                       : check_overlap(function, "tensors", ranges_, range_count, keys_);
   }
 
   steepest_status scan(bool& skip) {

@@ -24,9 +24,10 @@ steepest_status check_struct_size(const argument& where, size_t struct_size) {
                     struct_size);
 }
 
-steepest_status load_bytes(const argument& where, const void* given, size_t struct_size, void* known,
-                           size_t known_size) {
-  if (const auto status = check_struct_size(where, struct_size); status != STEEPEST_OK) return status;
+steepest_status load_bytes(const argument& where, const void* given, size_t struct_size,
+                           void* known, size_t known_size) {
+  if (const auto status = check_struct_size(where, struct_size); status != STEEPEST_OK)
+    return status;
   const auto* bytes = static_cast<const std::byte*>(given);
   for (size_t i = known_size; i < struct_size; ++i)
     if (bytes[i] != std::byte{0})
@@ -61,11 +62,13 @@ steepest_status check_buffer(const argument& where, const char* field, const voi
   const int shift = dtype_shift(dtype);
   const auto address = reinterpret_cast<uintptr_t>(data);
   if ((address & ((uintptr_t{1} << shift) - 1)) != 0)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is not aligned to its element type (%p, %s)",
-                      field, data, dtype_name(dtype));
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".%s is not aligned to its element type (%p, %s)", field, data,
+                      dtype_name(dtype));
   if (static_cast<uintptr_t>(count) > (UINTPTR_MAX - address) >> shift)
-    return where.fail(STEEPEST_E_SHAPE, ".%s runs past the end of the address space (%p, count = %lld)",
-                      field, data, static_cast<long long>(count));
+    return where.fail(STEEPEST_E_SHAPE,
+                      ".%s runs past the end of the address space (%p, count = %lld)", field, data,
+                      static_cast<long long>(count));
   return STEEPEST_OK;
 }
 

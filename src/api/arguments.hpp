@@ -58,8 +58,8 @@ steepest_status resolve_context(const char* function, steepest_context* given,
 
 // The growth rule (see the header) on raw bytes: copies a caller's struct over `known`, which holds
 // the INIT values. `struct_size` is the caller's.
-steepest_status load_bytes(const argument& where, const void* given, size_t struct_size, void* known,
-                           size_t known_size);
+steepest_status load_bytes(const argument& where, const void* given, size_t struct_size,
+                           void* known, size_t known_size);
 
 steepest_status check_struct_size(const argument& where, size_t struct_size);
 
@@ -82,7 +82,8 @@ class struct_array {
     where_ = {function, name};
     const argument count_argument = {function, "count"};
     if (count < 0)
-      return count_argument.fail(STEEPEST_E_SHAPE, " is negative (%lld)", static_cast<long long>(count));
+      return count_argument.fail(STEEPEST_E_SHAPE, " is negative (%lld)",
+                                 static_cast<long long>(count));
     if (count == 0) return STEEPEST_OK;
     if (first == nullptr)
       return where_.fail(STEEPEST_E_INVALID_ARGUMENT, " is null (count = %lld)",
@@ -91,7 +92,8 @@ class struct_array {
     stride_ = struct_size_of(first);
     if (const auto status = check_struct_size(at(0), stride_); status != STEEPEST_OK) return status;
     if (static_cast<uint64_t>(count) > (static_cast<uint64_t>(INT64_MAX) / stride_))
-      return count_argument.fail(STEEPEST_E_SHAPE, " is too large (%lld)", static_cast<long long>(count));
+      return count_argument.fail(STEEPEST_E_SHAPE, " is too large (%lld)",
+                                 static_cast<long long>(count));
     return STEEPEST_OK;
   }
 
@@ -102,8 +104,8 @@ class struct_array {
     const std::byte* element = first_ + static_cast<size_t>(i) * stride_;
     const size_t size = struct_size_of(element);
     if (size != stride_)
-      return at(i).fail(STEEPEST_E_INVALID_ARGUMENT, ".struct_size is %zu, but element 0's is %zu", size,
-                        stride_);
+      return at(i).fail(STEEPEST_E_INVALID_ARGUMENT, ".struct_size is %zu, but element 0's is %zu",
+                        size, stride_);
     return load_bytes(at(i), element, stride_, &known, sizeof(T));
   }
 

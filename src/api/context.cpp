@@ -24,7 +24,8 @@ void* c_allocate(void*, size_t alignment, size_t bytes) {
 
 void c_release(void*, void* pointer, size_t) { std::free(pointer); }
 
-// The level named by STEEPEST_MAX_ISA and the threads by STEEPEST_NUM_THREADS; AUTO and 0 when unset.
+// The level named by STEEPEST_MAX_ISA and the threads by STEEPEST_NUM_THREADS; AUTO and 0 when
+// unset.
 steepest_status read_environment(const char* function, steepest_isa& max_isa, int32_t& threads) {
   const char* isa_text = std::getenv("STEEPEST_MAX_ISA");
   if (isa_text != nullptr && *isa_text != '\0') {
@@ -52,8 +53,9 @@ steepest_status lower_isa(const char* function, const char* source, steepest_isa
   const steepest_isa detected = detect_isa();
   if (wanted == STEEPEST_ISA_AUTO) return STEEPEST_OK;
   if (!isa_includes(detected, wanted))
-    return fail(STEEPEST_E_UNSUPPORTED, "%s: %s asks for %s (%d), but this CPU and build have up to %s",
-                function, source, isa_name(wanted), static_cast<int>(wanted), isa_name(detected));
+    return fail(STEEPEST_E_UNSUPPORTED,
+                "%s: %s asks for %s (%d), but this CPU and build have up to %s", function, source,
+                isa_name(wanted), static_cast<int>(wanted), isa_name(detected));
   if (isa_includes(isa, wanted)) isa = wanted;
   return STEEPEST_OK;
 }
@@ -62,7 +64,8 @@ steepest_status create(const char* function, const steepest_context_options* giv
                        steepest_context** out) {
   steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
   if (given != nullptr)
-    if (const auto status = load_struct({function, "options"}, given, options); status != STEEPEST_OK)
+    if (const auto status = load_struct({function, "options"}, given, options);
+        status != STEEPEST_OK)
       return status;
   const argument where = {function, "options"};
   if (options.flags & ~STEEPEST_FLAG_CONSISTENT)

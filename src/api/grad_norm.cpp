@@ -15,8 +15,7 @@ steepest_status check_vector(const argument& where, const steepest_vector& vecto
                       static_cast<int>(vector.reserved));
   if (const auto status = check_dtype(where, "dtype", vector.dtype); status != STEEPEST_OK)
     return status;
-  if (const auto status = check_count(where, vector.count, vector.dtype);
-      status != STEEPEST_OK)
+  if (const auto status = check_count(where, vector.count, vector.dtype); status != STEEPEST_OK)
     return status;
   if (vector.count == 0) return STEEPEST_OK;
   return check_buffer(where, "data", vector.data, vector.count, vector.dtype);
@@ -35,7 +34,8 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
   for (int64_t i = 0; i < count; ++i) {
     steepest_vector vector = STEEPEST_VECTOR_INIT;
     if (const auto status = vectors.load(i, vector); status != STEEPEST_OK) return status;
-    if (const auto status = check_vector(vectors.at(i), vector); status != STEEPEST_OK) return status;
+    if (const auto status = check_vector(vectors.at(i), vector); status != STEEPEST_OK)
+      return status;
     tiles += tile_count(vector.count);
   }
   workspace memory(context->pool);
@@ -48,8 +48,7 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
   auto* results = memory.take<squares>(tiles);
 
   const sum_squares_table& table = context->tables->sum_squares;
-  const auto& kernels =
-      (context->flags & STEEPEST_FLAG_CONSISTENT) != 0 ? table.exact : table.fast;
+  const auto& kernels = (context->flags & STEEPEST_FLAG_CONSISTENT) != 0 ? table.exact : table.fast;
   int64_t first_tile = 0;
   for (int64_t i = 0; i < count; ++i) {
     steepest_vector vector = STEEPEST_VECTOR_INIT;

@@ -6,7 +6,8 @@ namespace steepest::api {
 namespace {
 
 template <class T>
-steepest_status init(const char* function, const char* name, void* out, size_t struct_size, T value) {
+steepest_status init(const char* function, const char* name, void* out, size_t struct_size,
+                     T value) {
   return entry(function, [&] {
     const argument where = {function, name};
     if (out == nullptr) return where.fail(STEEPEST_E_INVALID_ARGUMENT, " is null");
@@ -21,10 +22,10 @@ steepest_status init(const char* function, const char* name, void* out, size_t s
 }  // namespace
 }  // namespace steepest::api
 
-#define STEEPEST_DEFINE_INIT(type, NAME, argument)                                          \
-  steepest_status steepest_##type##_init(void* argument, size_t struct_size) {              \
+#define STEEPEST_DEFINE_INIT(type, NAME, argument)                                               \
+  steepest_status steepest_##type##_init(void* argument, size_t struct_size) {                   \
     return steepest::api::init<steepest_##type>(#type "_init", #argument, argument, struct_size, \
-                                                STEEPEST_##NAME##_INIT);                    \
+                                                STEEPEST_##NAME##_INIT);                         \
   }
 
 extern "C" {

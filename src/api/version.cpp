@@ -10,6 +10,12 @@
 #define STEEPEST_TEXT_(x) #x
 #define STEEPEST_TEXT(x) STEEPEST_TEXT_(x)
 
+#define STEEPEST_DOTTED(a, b, c) STEEPEST_TEXT(a) "." STEEPEST_TEXT(b) "." STEEPEST_TEXT(c)
+#define STEEPEST_RELEASE \
+  STEEPEST_DOTTED(STEEPEST_VERSION_MAJOR, STEEPEST_VERSION_MINOR, STEEPEST_VERSION_PATCH)
+#define STEEPEST_XSIMD \
+  STEEPEST_DOTTED(XSIMD_VERSION_MAJOR, XSIMD_VERSION_MINOR, XSIMD_VERSION_PATCH)
+
 #if defined(__clang__)
 #define STEEPEST_COMPILER "clang " __clang_version__
 #else
@@ -33,10 +39,8 @@ uint32_t steepest_version(void) {
 uint32_t steepest_abi_version(void) { return STEEPEST_ABI_VERSION; }
 
 const char* steepest_build_info(void) {
-  return "steepest " STEEPEST_TEXT(STEEPEST_VERSION_MAJOR) "." STEEPEST_TEXT(
-      STEEPEST_VERSION_MINOR) "." STEEPEST_TEXT(STEEPEST_VERSION_PATCH) "; " STEEPEST_COMPILER
-         "; levels " STEEPEST_LEVELS "; xsimd " STEEPEST_TEXT(XSIMD_VERSION_MAJOR) "." STEEPEST_TEXT(
-             XSIMD_VERSION_MINOR) "." STEEPEST_TEXT(XSIMD_VERSION_PATCH) "; oneTBB " TBB_VERSION_STRING;
+  return "steepest " STEEPEST_RELEASE "; " STEEPEST_COMPILER "; levels " STEEPEST_LEVELS
+         "; xsimd " STEEPEST_XSIMD "; oneTBB " TBB_VERSION_STRING;
 }
 
 const char* steepest_status_name(steepest_status status) {

@@ -14,7 +14,8 @@ struct kernel_tables;  // dispatch/tables.hpp
 
 // Scratch memory that calls borrow and return, so that a steady-state step allocates nothing. The
 // lock is only ever tried: in a child of fork() another thread of the parent may have held it, and
-// would hold it forever. Where it cannot be had, memory comes from the allocator and goes back there.
+// would hold it forever. Where it cannot be had, memory comes from the allocator and goes back
+// there.
 class workspace_pool {
  public:
   explicit workspace_pool(const steepest_allocator& allocator) : allocator_(allocator) {}
@@ -60,7 +61,9 @@ class workspace {
 
  private:
   static constexpr size_t alignment = 64;
-  static constexpr size_t padded(size_t bytes) { return (bytes + alignment - 1) & ~(alignment - 1); }
+  static constexpr size_t padded(size_t bytes) {
+    return (bytes + alignment - 1) & ~(alignment - 1);
+  }
 
   workspace_pool& pool_;
   alignas(alignment) std::byte small_[2048];

@@ -18,10 +18,8 @@ struct named_level {
 };
 
 constexpr named_level levels[] = {
-    {STEEPEST_ISA_GENERIC, "generic"},
-    {STEEPEST_ISA_X86_AVX2, "x86_avx2"},
-    {STEEPEST_ISA_X86_AVX512, "x86_avx512"},
-    {STEEPEST_ISA_X86_AVX512_BF16, "x86_avx512_bf16"},
+    {STEEPEST_ISA_GENERIC, "generic"},       {STEEPEST_ISA_X86_AVX2, "x86_avx2"},
+    {STEEPEST_ISA_X86_AVX512, "x86_avx512"}, {STEEPEST_ISA_X86_AVX512_BF16, "x86_avx512_bf16"},
     {STEEPEST_ISA_ARM64_NEON, "arm64_neon"},
 };
 
@@ -70,8 +68,7 @@ steepest_isa detect_isa() {
 
 bool isa_includes(steepest_isa highest, steepest_isa level) {
   if (level == STEEPEST_ISA_GENERIC || level == highest) return true;
-  const bool both_x86 =
-      level >= STEEPEST_ISA_X86_AVX2 && highest <= STEEPEST_ISA_X86_AVX512_BF16;
+  const bool both_x86 = level >= STEEPEST_ISA_X86_AVX2 && highest <= STEEPEST_ISA_X86_AVX512_BF16;
   return both_x86 && level < highest;
 }
 

@@ -58,10 +58,9 @@ steepest_status parallel_for(steepest_context& context, int64_t tasks, task_body
       executor.parallel_for(executor.user, tasks, counted_body::run, &counted);
   const int64_t finished = counted.finished.load(std::memory_order_acquire);
   if (status == STEEPEST_OK && finished == tasks) return STEEPEST_OK;
-  return fail(STEEPEST_E_INTERNAL,
-              "executor.parallel_for returned %d after running %lld of %lld tasks",
-              static_cast<int>(status), static_cast<long long>(finished),
-              static_cast<long long>(tasks));
+  return fail(
+      STEEPEST_E_INTERNAL, "executor.parallel_for returned %d after running %lld of %lld tasks",
+      static_cast<int>(status), static_cast<long long>(finished), static_cast<long long>(tasks));
 }
 
 uint64_t fork_generation() {

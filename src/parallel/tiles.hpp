@@ -19,9 +19,9 @@ constexpr int64_t tile_count(int64_t elements) {
   return elements / tile_elements + (elements % tile_elements != 0);
 }
 
-// Calls body(job, from, to, tile) for each tile [from, to) of each job; `tile` counts over all jobs.
-// Job has `count` and `first_tile`, the sum of the tile counts before it. A call of fewer than
-// `threshold` elements stays on the calling thread, where it costs less than waking another.
+// Calls body(job, from, to, tile) for each tile [from, to) of each job; `tile` counts over all
+// jobs. Job has `count` and `first_tile`, the sum of the tile counts before it. A call of fewer
+// than `threshold` elements stays on the calling thread, where it costs less than waking another.
 template <class Job, class F>
 steepest_status for_each_tile(steepest_context& context, const Job* jobs, int64_t count,
                               int64_t threshold, F body) {
@@ -31,8 +31,7 @@ steepest_status for_each_tile(steepest_context& context, const Job* jobs, int64_
   int64_t elements = 0;
   for (int64_t i = 0; i < count; ++i) elements += jobs[i].count;
   // Several tasks per thread, for balance, but no more.
-  const int64_t tasks =
-      elements < threshold ? 1 : std::min(tiles, int64_t{8} * context.threads);
+  const int64_t tasks = elements < threshold ? 1 : std::min(tiles, int64_t{8} * context.threads);
   auto run = [&](int64_t task, int32_t) {
     const int64_t remainder = tiles % tasks;
     const int64_t begin = tiles / tasks * task + std::min(task, remainder);

@@ -68,8 +68,8 @@ struct halves<generic> {
     const __m128i magnitude = _mm_and_si128(x, _mm_set1_epi32(0x7fff));
     const __m128i sign = _mm_slli_epi32(_mm_xor_si128(x, magnitude), 16);
     const __m128i fields = _mm_slli_epi32(magnitude, 13);
-    const __m128i number = _mm_castps_si128(
-        _mm_mul_ps(_mm_castsi128_ps(fields), _mm_set1_ps(0x1p112F)));
+    const __m128i number =
+        _mm_castps_si128(_mm_mul_ps(_mm_castsi128_ps(fields), _mm_set1_ps(0x1p112F)));
     const __m128i nan = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7c00));
     const __m128i special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff));
     const __m128i quiet = _mm_and_si128(nan, _mm_set1_epi32(0x400000));
@@ -95,12 +95,13 @@ struct halves<generic> {
     const __m128i even = _mm_and_si128(_mm_srli_epi32(rebased, 13), _mm_set1_epi32(1));
     const __m128i normal =
         _mm_srli_epi32(_mm_add_epi32(rebased, _mm_add_epi32(even, _mm_set1_epi32(0xfff))), 13);
-    const __m128i denormal = _mm_sub_epi32(
-        _mm_castps_si128(_mm_add_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0.5F))),
-        _mm_set1_epi32(0x3f000000));
+    const __m128i denormal =
+        _mm_sub_epi32(_mm_castps_si128(_mm_add_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0.5F))),
+                      _mm_set1_epi32(0x3f000000));
     const __m128i payload = _mm_and_si128(_mm_srli_epi32(magnitude, 13), _mm_set1_epi32(0x3ff));
     const __m128i nan = _mm_or_si128(payload, _mm_set1_epi32(0x7e00));
-    __m128i result = choose(_mm_cmplt_epi32(magnitude, _mm_set1_epi32(0x38800000)), denormal, normal);
+    __m128i result =
+        choose(_mm_cmplt_epi32(magnitude, _mm_set1_epi32(0x38800000)), denormal, normal);
     result = choose(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x477fffff)), _mm_set1_epi32(0x7c00),
                     result);
     result = choose(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7f800000)), nan, result);
@@ -136,8 +137,8 @@ struct halves<x86_avx2> {
     const __m256i rounded = _mm256_add_epi32(x, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff)));
     const __m256i quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x400000));
     const __m256 nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
-    const __m256i chosen = _mm256_srli_epi32(
-        _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)), 16);
+    const __m256i chosen =
+        _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)), 16);
     const __m128i words =
         _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);

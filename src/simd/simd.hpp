@@ -11,7 +11,8 @@
 #include <cstdint>
 
 #if defined(__GNUC__) && !defined(__clang__)
-// GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake (GCC bug 105593).
+// GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake (GCC bug
+// 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -21,8 +22,8 @@
 #pragma GCC diagnostic pop
 #endif
 
-// On a kernel's entry: everything that it calls is inlined, so that no weak symbol is left. Not with
-// sanitizers, whose checks would make one function of it that takes minutes to compile.
+// On a kernel's entry: everything that it calls is inlined, so that no weak symbol is left. Not
+// with sanitizers, whose checks would make one function of it that takes minutes to compile.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define STEEPEST_KERNEL
@@ -176,7 +177,8 @@ vec<double, x86_avx512> fma(vec<double, x86_avx512> a, vec<double, x86_avx512> b
 }
 inline widened<x86_avx512::arch> widen(vec<float, x86_avx512> x) {
   const __m512 r = x;
-  return {_mm512_cvtps_pd(_mm512_castps512_ps256(r)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(r, 1))};
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(r)),
+          _mm512_cvtps_pd(_mm512_extractf32x8_ps(r, 1))};
 }
 #endif
 

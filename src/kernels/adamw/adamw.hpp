@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fused AdamW step: what an ISA level's kernels take, and the driver that cuts a call into tiles.
+// The fused AdamW step: what an ISA level's kernels take, and the driver that cuts a call into
+// tiles.
 #pragma once
 
 #include <cstdint>
@@ -54,8 +55,8 @@ struct adamw_buffers {
 using adamw_kernel = void (*)(const adamw_prepared& prepared, const adamw_buffers& buffers,
                               int64_t begin, int64_t end, adamw_sums* sums);
 
-// The mixes of storage types (param, grad, exp_avg, exp_avg_sq) that have a kernel of their own; any
-// other mix of f32, bf16 and f16 is staged.
+// The mixes of storage types (param, grad, exp_avg, exp_avg_sq) that have a kernel of their own;
+// any other mix of f32, bf16 and f16 is staged.
 enum adamw_mix : int32_t {
   adamw_f32,
   adamw_f64,
@@ -80,8 +81,8 @@ struct adamw_kernels {
   adamw_kernel by_mix[adamw_mixes];
 };
 
-// One per ISA level. `exact` differs from `fast` only where the level has no fused multiply-add, and
-// is what STEEPEST_FLAG_CONSISTENT asks for.
+// One per ISA level. `exact` differs from `fast` only where the level has no fused multiply-add,
+// and is what STEEPEST_FLAG_CONSISTENT asks for.
 struct adamw_table {
   adamw_kernels fast;
   adamw_kernels exact;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The AdamW kernel, one template for every mix of storage types and every ISA level. It is
-// instantiated in generic.cpp, avx2.cpp, ..., each compiled for its level; reference.hpp is the same
-// computation as plain scalar code.
+// instantiated in generic.cpp, avx2.cpp, ..., each compiled for its level; reference.hpp is the
+// same computation as plain scalar code.
 //
 // Rounding. With u half an ulp of the arithmetic's type, m and v each meet two roundings on either
 // term, since every constant is carried as hi + lo:
 //   m' = fma(c1_hi, g, fma(beta1_hi, m, small)),  small = c1_lo g + beta1_lo m
-// so m is within 2 ulp of beta1 |m| + (1 - beta1) |g| and v within 2 ulp of itself, for any betas and
-// any grad_scale. The update uses m and v before they are rounded to a narrower storage type.
+// so m is within 2 ulp of beta1 |m| + (1 - beta1) |g| and v within 2 ulp of itself, for any betas
+// and any grad_scale. The update uses m and v before they are rounded to a narrower storage type.
 #pragma once
 
 #include "core/dtype.hpp"
@@ -167,7 +167,8 @@ struct adamw {
 
     vec decay = vec(k.decay) * theta;
     if (!Plain && flags.cautious_decay)
-      decay = simd::select(((u > zero) & (theta < zero)) | ((u < zero) & (theta > zero)), zero, decay);
+      decay =
+          simd::select(((u > zero) & (theta < zero)) | ((u < zero) & (theta > zero)), zero, decay);
     const vec change = fma(vec(k.rate), u, decay);
     if (!Plain && flags.emit_delta)  // 0 - x: xsimd's -x has another sign for 0 on some levels
       store_delta(b.delta, flags.delta_dtype, i, zero - change);
@@ -225,7 +226,8 @@ struct adamw {
       __builtin_memcpy(b.max_exp_avg_sq + whole, max_exp_avg_sq, n * sizeof(V));
     if (!Plain && flags.emit_delta) {
       const auto size = static_cast<size_t>(dtype_size(flags.delta_dtype));
-      __builtin_memcpy(static_cast<char*>(b.delta) + static_cast<size_t>(whole) * size, delta, n * size);
+      __builtin_memcpy(static_cast<char*>(b.delta) + static_cast<size_t>(whole) * size, delta,
+                       n * size);
     } else {
       __builtin_memcpy(b.param + whole, param, n * sizeof(P));
     }
@@ -243,7 +245,7 @@ struct adamw {
   }
 
   STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
-                                      int64_t begin, int64_t end, adamw_sums* result) {
+                                     int64_t begin, int64_t end, adamw_sums* result) {
     const auto delta_offset = static_cast<size_t>(begin * dtype_size(whole.delta_dtype));
     const buffers b = {static_cast<P*>(whole.param) + begin,
                        static_cast<const G*>(whole.grad) + begin,
@@ -257,7 +259,8 @@ struct adamw {
     run<true>(prepared, flags, b, end - begin, total);
     *result = total.total();
     // A finite sum has nothing to count.
-    if (!(result->grad <= __DBL_MAX__)) result->nonfinite = simd::count_nonfinite(b.grad, end - begin);
+    if (!(result->grad <= __DBL_MAX__))
+      result->nonfinite = simd::count_nonfinite(b.grad, end - begin);
   }
 };
 
@@ -301,7 +304,7 @@ struct staged_adamw {
   };
 
   STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,
-                                      int64_t begin, int64_t end, adamw_sums* result) {
+                                     int64_t begin, int64_t end, adamw_sums* result) {
     const variants flags = variants_of(prepared, whole);
     typename f32_kernel::sums total;
     stage param;

@@ -19,8 +19,7 @@ void split(double_double x, T& hi, T& lo) {
   hi = static_cast<T>(x.hi);
   lo = T(0);
   if (!std::isfinite(hi)) return;  // refused by the caller
-  if (double{hi} > x.hi || (double{hi} == x.hi && x.lo < 0))
-    hi = std::nextafter(hi, T(0));
+  if (double{hi} > x.hi || (double{hi} == x.hi && x.lo < 0)) hi = std::nextafter(hi, T(0));
   lo = static_cast<T>((x.hi - double{hi}) + x.lo);
   if (lo <= 0) lo = hi * static_cast<T>(0x1p-60);
 }
@@ -78,7 +77,8 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   const double bias2 = one_minus_power(config.beta2, config.step);
   // grad_scale = grad_factor * f. The kernel multiplies by the power of two, which is exact; f goes
   // into the constants. With COUPLED_L2 the scaled gradient itself is needed, so f = 1.
-  double grad_factor = (config.flags & STEEPEST_ADAMW_MAXIMIZE) ? -config.grad_scale : config.grad_scale;
+  double grad_factor =
+      (config.flags & STEEPEST_ADAMW_MAXIMIZE) ? -config.grad_scale : config.grad_scale;
   double f = 1.0;
   if (!(config.flags & STEEPEST_ADAMW_COUPLED_L2) && grad_factor != 0.0) {
     const int limit = f64 ? 1022 : 126;  // normal in the arithmetic's type
