@@ -414,7 +414,7 @@ TEST(storage, grad_norm_of_narrow_vectors_is_that_of_the_widened) {
 
 // A second moment in bf16 at beta2 = 0.999: 0.1 % of v is below half an ulp, so nothing decays.
 TEST(storage, bf16_second_moment_stalls_at_beta2_0_999) {
-  const std::size_t count = 512;
+  static constexpr std::size_t count = 512;
   struct outcome {
     double over_f32;        // mean of v, bf16 over f32
     double left_after_100;  // of v, after 100 steps without gradient
@@ -432,7 +432,7 @@ TEST(storage, bf16_second_moment_stalls_at_beta2_0_999) {
       const steepest_adamw_tensor x = tensor.tensor(t, count);
       EXPECT_OK(steepest_adamw_step(context.get(), &config, &x, 1, nullptr));
     };
-    const auto mean = [count](typed_array& v) {
+    const auto mean = [](typed_array& v) {
       double sum = 0;
       for (const float x : v.values()) sum += static_cast<double>(x);
       return sum / static_cast<double>(count);
