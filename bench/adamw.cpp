@@ -29,18 +29,19 @@ struct mix {
 
 constexpr steepest_dtype f32 = STEEPEST_F32, f64 = STEEPEST_F64, bf16 = STEEPEST_BF16,
                          f16 = STEEPEST_F16;
+using sizes = bench::element_sizes;
 constexpr mix mixes[] = {
-    {"f32", f32, f32, f32, f32, bench::stream_variants<{4, 4, 4, 4}>},
-    {"f64", f64, f64, f64, f64, bench::stream_variants<{8, 8, 8, 8}>},
-    {"f32,g:bf16", f32, bf16, f32, f32, bench::stream_variants<{4, 2, 4, 4}>},
-    {"f32,g:f16", f32, f16, f32, f32, bench::stream_variants<{4, 2, 4, 4}>},
-    {"bf16,m,v:f32", bf16, bf16, f32, f32, bench::stream_variants<{2, 2, 4, 4}>},
-    {"f16,m,v:f32", f16, f16, f32, f32, bench::stream_variants<{2, 2, 4, 4}>},
-    {"bf16,g,m,v:f32", bf16, f32, f32, f32, bench::stream_variants<{2, 4, 4, 4}>},
-    {"bf16,v:f32", bf16, bf16, bf16, f32, bench::stream_variants<{2, 2, 2, 4}>},
-    {"bf16", bf16, bf16, bf16, bf16, bench::stream_variants<{2, 2, 2, 2}>},
-    {"f16", f16, f16, f16, f16, bench::stream_variants<{2, 2, 2, 2}>},
-    {"f32,m,v:bf16", f32, f32, bf16, bf16, bench::stream_variants<{4, 4, 2, 2}>},
+    {"f32", f32, f32, f32, f32, bench::stream_variants<sizes{4, 4, 4, 4}>},
+    {"f64", f64, f64, f64, f64, bench::stream_variants<sizes{8, 8, 8, 8}>},
+    {"f32,g:bf16", f32, bf16, f32, f32, bench::stream_variants<sizes{4, 2, 4, 4}>},
+    {"f32,g:f16", f32, f16, f32, f32, bench::stream_variants<sizes{4, 2, 4, 4}>},
+    {"bf16,m,v:f32", bf16, bf16, f32, f32, bench::stream_variants<sizes{2, 2, 4, 4}>},
+    {"f16,m,v:f32", f16, f16, f32, f32, bench::stream_variants<sizes{2, 2, 4, 4}>},
+    {"bf16,g,m,v:f32", bf16, f32, f32, f32, bench::stream_variants<sizes{2, 4, 4, 4}>},
+    {"bf16,v:f32", bf16, bf16, bf16, f32, bench::stream_variants<sizes{2, 2, 2, 4}>},
+    {"bf16", bf16, bf16, bf16, bf16, bench::stream_variants<sizes{2, 2, 2, 2}>},
+    {"f16", f16, f16, f16, f16, bench::stream_variants<sizes{2, 2, 2, 2}>},
+    {"f32,m,v:bf16", f32, f32, bf16, bf16, bench::stream_variants<sizes{4, 4, 2, 2}>},
 };
 constexpr const mix& all_f32 = mixes[0];
 constexpr const mix& all_f64 = mixes[1];

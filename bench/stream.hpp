@@ -120,9 +120,8 @@ template <element_sizes size, walk how>
   stream_body<size, how>(p, g, m, v, count);
 }
 template <element_sizes size, walk how>
-[[gnu::target("avx512f,prefer-vector-width=512")]] void stream_avx512(void* p, const void* g,
-                                                                      void* m, void* v,
-                                                                      int64_t count) {
+[[gnu::target("avx512f")]] void stream_avx512(void* p, const void* g, void* m, void* v,
+                                              int64_t count) {
   stream_body<size, how>(p, g, m, v, count);
 }
 template <class T, int lines, int ahead>
