@@ -22,18 +22,19 @@ steepest_status init(const char* function, const char* name, void* out, size_t s
 }  // namespace
 }  // namespace steepest::api
 
-#define STEEPEST_DEFINE_INIT(type, NAME, argument)                                               \
-  steepest_status steepest_##type##_init(void* argument, size_t struct_size) {                   \
-    return steepest::api::init<steepest_##type>(#type "_init", #argument, argument, struct_size, \
-                                                STEEPEST_##NAME##_INIT);                         \
+// `argument` is what the header calls the parameter.
+#define STEEPEST_DEFINE_INIT(type, NAME, argument)                                         \
+  steepest_status steepest_##type##_init(void* out, size_t struct_size) {                  \
+    return steepest::api::init<steepest_##type>(#type "_init", argument, out, struct_size, \
+                                                STEEPEST_##NAME##_INIT);                   \
   }
 
 extern "C" {
-STEEPEST_DEFINE_INIT(executor, EXECUTOR, executor)
-STEEPEST_DEFINE_INIT(allocator, ALLOCATOR, allocator)
-STEEPEST_DEFINE_INIT(context_options, CONTEXT_OPTIONS, options)
-STEEPEST_DEFINE_INIT(step_stats, STEP_STATS, stats)
-STEEPEST_DEFINE_INIT(adamw_config, ADAMW_CONFIG, config)
-STEEPEST_DEFINE_INIT(adamw_tensor, ADAMW_TENSOR, tensor)
-STEEPEST_DEFINE_INIT(vector, VECTOR, vector)
+STEEPEST_DEFINE_INIT(executor, EXECUTOR, "executor")
+STEEPEST_DEFINE_INIT(allocator, ALLOCATOR, "allocator")
+STEEPEST_DEFINE_INIT(context_options, CONTEXT_OPTIONS, "options")
+STEEPEST_DEFINE_INIT(step_stats, STEP_STATS, "stats")
+STEEPEST_DEFINE_INIT(adamw_config, ADAMW_CONFIG, "config")
+STEEPEST_DEFINE_INIT(adamw_tensor, ADAMW_TENSOR, "tensor")
+STEEPEST_DEFINE_INIT(vector, VECTOR, "vector")
 }
