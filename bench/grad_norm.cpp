@@ -44,10 +44,10 @@ void compare(benchmark::State& state, int64_t count, int threads) {
     benchmark::DoNotOptimize(norm);
   });
   for (const auto& [name, read] : bench::read_variants<float>()) {
-    contest.add_rival("stream", name, [&pool, threads, grad, count, read = read] {
+    contest.add_rival("stream", name, [&pool, threads, grad, count, loop = read] {
       pool.run([&](int worker) {
         const bench::range part = bench::part_of(count, worker, threads, 16);
-        benchmark::DoNotOptimize(read(grad + part.begin, part.end - part.begin));
+        benchmark::DoNotOptimize(loop(grad + part.begin, part.end - part.begin));
       });
     });
   }

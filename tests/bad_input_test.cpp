@@ -35,10 +35,10 @@ TYPED_TEST(bad_input, pointers) {
   };
   for (const auto& [name, member] : written_buffers) {
     const std::string argument = std::string("tensors[2].") + name;
-    const auto with = [member = member](void* (*change)(void*)) {
-      return [member, change](call& c) {
+    const auto with = [buffer = member](void* (*change)(void*)) {
+      return [buffer, change](call& c) {
         c.config.flags = all_buffers;
-        c.last().*member = change(c.last().*member);
+        c.last().*buffer = change(c.last().*buffer);
       };
     };
     rows.push_back(
@@ -80,15 +80,15 @@ TYPED_TEST(bad_input, element_types) {
     for (const steepest_dtype dtype :
          {STEEPEST_Q8_DYNAMIC, STEEPEST_Q8_COMPANDED, 0, 7, -1, INT32_MAX, INT32_MIN}) {
       rows.push_back(
-          {STEEPEST_E_DTYPE, std::string("tensors[2].") + name, [which = which, dtype](call& c) {
+          {STEEPEST_E_DTYPE, std::string("tensors[2].") + name, [field = which, dtype](call& c) {
              c.config.flags = all_buffers;
-             c.last().*which = dtype;
+             c.last().*field = dtype;
            }});
     }
     // A mix names one of the types that differ from the rest.
-    rows.push_back({STEEPEST_E_DTYPE, "tensors[2]", [which = which](call& c) {
+    rows.push_back({STEEPEST_E_DTYPE, "tensors[2]", [field = which](call& c) {
                       c.config.flags = all_buffers;
-                      c.last().*which = other;
+                      c.last().*field = other;
                     }});
   }
   check_rows(rows);

@@ -22,14 +22,14 @@ TYPED_TEST(overlap, within_a_tensor) {
     for (const auto& [other_name, other] : written_buffers) {
       if (member == other) continue;
       rows.push_back(
-          {STEEPEST_E_INVALID_ARGUMENT, "tensors[2].", [member = member, other = other](call& c) {
+          {STEEPEST_E_INVALID_ARGUMENT, "tensors[2].", [to = member, from = other](call& c) {
              c.config.flags = all_buffers;
-             c.last().*member = static_cast<TypeParam*>(c.last().*other) + (element_count - 1);
+             c.last().*to = static_cast<TypeParam*>(c.last().*from) + (element_count - 1);
            }});
     }
-    rows.push_back({STEEPEST_E_INVALID_ARGUMENT, "tensors[2].", [member = member](call& c) {
+    rows.push_back({STEEPEST_E_INVALID_ARGUMENT, "tensors[2].", [of = member](call& c) {
                       c.config.flags = all_buffers;
-                      c.last().grad = static_cast<TypeParam*>(c.last().*member) + 1;
+                      c.last().grad = static_cast<TypeParam*>(c.last().*of) + 1;
                     }});
   }
   for (bad_row<TypeParam>& row : rows) {

@@ -96,8 +96,8 @@ xsimd::batch<T, Arch> divide(xsimd::batch<T, Arch> a, xsimd::batch<T, Arch> b) {
 // Asks for the line that holds p[i]. It may lie outside the array: nothing is read or written.
 template <class T>
 void prefetch(const T* p, int64_t i) {
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) +
-                                                   static_cast<uintptr_t>(i) * sizeof(T)));
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(i) * sizeof(T);
+  __builtin_prefetch(reinterpret_cast<const void*>(address));  // NOLINT(performance-no-int-to-ptr)
 }
 
 // How a*b + c is rounded: once everywhere (`exact`), or once where the level has an instruction for

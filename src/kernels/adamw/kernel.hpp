@@ -52,7 +52,7 @@ struct variants {
   bool plain() const { return !(amsgrad || coupled_l2 || cautious_decay || emit_delta); }
 };
 
-variants variants_of(const adamw_prepared& prepared, const adamw_buffers& buffers) {
+inline variants variants_of(const adamw_prepared& prepared, const adamw_buffers& buffers) {
   return {(prepared.flags & STEEPEST_ADAMW_AMSGRAD) != 0,
           (prepared.flags & STEEPEST_ADAMW_COUPLED_L2) != 0,
           (prepared.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY) != 0,
@@ -79,7 +79,7 @@ struct running_sums {
 };
 
 // Elements between two flushes of the running sums; the blocks of a staged mix are as long.
-constexpr int64_t flush_interval = 512;
+inline constexpr int64_t flush_interval = 512;
 
 template <class Storage, class Level, simd::rounding Rounding>
 struct adamw {
