@@ -65,6 +65,8 @@ set_target_properties(steepest_objects PROPERTIES
 target_compile_options(steepest_objects PRIVATE
   -fno-lto -Wshadow -Wconversion -Wno-sign-conversion)
 target_link_libraries(steepest_objects PRIVATE steepest_internal)
+target_include_directories(steepest_objects SYSTEM PRIVATE
+  "${STEEPEST_CBLAS_INCLUDE}" "${STEEPEST_LAPACKE_INCLUDE}")
 
 add_library(steepest_shared SHARED $<TARGET_OBJECTS:steepest_objects>)
 set(map "${CMAKE_CURRENT_SOURCE_DIR}/src/steepest.map")
@@ -81,7 +83,7 @@ add_library(steepest_static STATIC $<TARGET_OBJECTS:steepest_objects>)
 foreach(library steepest_shared steepest_static)
   set_target_properties(${library} PROPERTIES OUTPUT_NAME steepest LINKER_LANGUAGE CXX)
   target_include_directories(${library} INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/include")
-  target_link_libraries(${library} PRIVATE TBB::tbb)
+  target_link_libraries(${library} PRIVATE TBB::tbb "${STEEPEST_LAPACKE}" "${STEEPEST_OPENBLAS}")
 endforeach()
 
 add_library(steepest::shared ALIAS steepest_shared)

@@ -349,6 +349,324 @@ STEEPEST_API steepest_status steepest_grad_norm(steepest_context* context,
                                                 const steepest_vector* vectors, int64_t count,
                                                 double* norm, int64_t* nonfinite);
 
+/* ------------------------------------------------------------------ matrix sign */
+
+/* Scratch memory of the caller's own, for one call. NULL stands for memory from the context. */
+typedef struct steepest_workspace {
+  size_t struct_size;
+  void* data;   /* any alignment */
+  size_t bytes; /* at least what the function's _workspace_size says */
+} steepest_workspace;
+#define STEEPEST_WORKSPACE_INIT {sizeof(steepest_workspace), NULL, 0}
+STEEPEST_API steepest_status steepest_workspace_init(void* workspace, size_t struct_size);
+
+/* How msign(X) = U V^T is computed, for X = U S V^T with n = min(rows, cols), m = max(rows, cols).
+ * "Band": the interval to which a method maps the singular values in [l, 1] of the normalised X,
+ * all of which msign maps to 1. Flops count the symmetric products once, in units of n^3, with
+ * a = m/n. */
+#define STEEPEST_MSIGN_AUTO 0
+#define STEEPEST_MSIGN_NEWTON_SCHULZ 1      /* X <- (aI + bA + cA^2) X, A = X X^T, row by row of
+                                               `coefficients`; 5 steps: 15a + 5 */
+#define STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ 2 /* the same polynomial on the n x n side; 3a + 17 */
+#define STEEPEST_MSIGN_RATIONAL 3           /* Zolotarev's best rational function with r poles;
+                                               3a + r; r = 3 at l = 1e-3: 1 -+ 0.062 */
+#define STEEPEST_MSIGN_HALLEY 4             /* dynamically weighted Halley steps (QDWH) on the n x n
+                                               side; two equal four poles */
+#define STEEPEST_MSIGN_SVD 5                /* LAPACK's gesdd: U_r V_r^T, r the numerical rank */
+#define STEEPEST_MSIGN_ACCURATE 6           /* in fp64: l from the spectrum, poles enough for it, and
+                                               one step 1.5 X - 0.5 X X^T X */
+
+/* Coefficients (a, b, c) per step of the two Newton-Schulz methods. */
+#define STEEPEST_COEF_KELLER 1        /* (3.4445, -4.7750, 2.0315) throughout: Keller Jordan's Muon and
+                                         torch.optim.Muon; 5 steps map [1e-3, 1] to 0.47..1.20 */
+#define STEEPEST_COEF_CLASSIC 2       /* (15, -10, 3) / 8 throughout: converges, but slowly */
+#define STEEPEST_COEF_CUBIC 3         /* (3/2, -1/2, 0) throughout */
+#define STEEPEST_COEF_YOU 4           /* five rows by Jiacheng You: 0.475..1.145 */
+#define STEEPEST_COEF_POLAR_EXPRESS 5 /* Amsel et al., arXiv 2505.16932, with a safety factor of 1.01;
+                                         5 steps: 0.846..1.124 */
+#define STEEPEST_COEF_CUSTOM 6        /* custom_coefficients */
+
+/* What X is divided by, so that its singular values are at most 1. Sums are formed in fp64 after
+ * scaling by a power of two: X and 1e30 X give the same answer. */
+#define STEEPEST_NORM_AUTO 0      /* FROBENIUS for NEWTON_SCHULZ, SCHATTEN4 for the others */
+#define STEEPEST_NORM_FROBENIUS 1
+#define STEEPEST_NORM_SCHATTEN4 2 /* |X X^T|_F^(1/2): tighter, and free where X X^T is formed */
+#define STEEPEST_NORM_BOUND 3     /* norm_bound, at least X's largest singular value */
+
+typedef struct steepest_msign_config {
+  size_t struct_size;
+  uint64_t flags;                    /* STEEPEST_FLAG_CONSISTENT is STEEPEST_E_UNSUPPORTED here */
+  int32_t method;                    /* STEEPEST_MSIGN_* */
+  int32_t steps;                     /* 0: the method's default. NEWTON_SCHULZ, GRAM_: iterations, 1
+                                        to 100, default 5; after the last row of a set that row
+                                        repeats. RATIONAL: poles, 1 to 8, default 3. HALLEY: steps,
+                                        1 to 8, default 3. Ignored by SVD and ACCURATE. */
+  int32_t coefficients;              /* STEEPEST_COEF_*; used by the Newton-Schulz methods */
+  int32_t normalization;             /* STEEPEST_NORM_*; ignored by SVD and ACCURATE */
+  const double* custom_coefficients; /* CUSTOM: custom_count rows (a, b, c) */
+  double lower_bound;                /* l of RATIONAL and HALLEY, in [1e-3, 1) for fp32 arithmetic and
+                                        [1e-8, 1) for fp64; 0: 1e-3. An fp32 Gram matrix has lost what
+                                        lies below 2.4e-4 of the largest singular value, and with l
+                                        below 1e-3 its rounding errors are amplified beyond use. */
+  double norm_bound;                 /* with NORM_BOUND: > 0 */
+  double rank_tolerance;             /* SVD: singular values up to this share of the largest count as
+                                        zero; 0: max(n, m) eps of x's type */
+  steepest_dtype compute_dtype;      /* F32 or F64; 0: F64 for F64 input and for ACCURATE, else F32 */
+  int32_t reserved;
+  int64_t custom_count;              /* rows of custom_coefficients; 0: `steps` */
+  const int32_t* restarts;           /* GRAM_NEWTON_SCHULZ: the steps (2..steps, rising) before which X
+                                        <- Q X and X X^T is formed anew; NULL: none for up to 5 steps,
+                                        before steps 3 and 5 for more */
+  int64_t restart_count;             /* entries of `restarts` when it is not NULL */
+} steepest_msign_config;
+#define STEEPEST_MSIGN_CONFIG_INIT                                                        \
+  {sizeof(steepest_msign_config), 0, STEEPEST_MSIGN_AUTO, 0, STEEPEST_COEF_POLAR_EXPRESS, \
+   STEEPEST_NORM_AUTO, NULL, 0.0, 0.0, 0.0, 0, 0, 0, NULL, 0}
+STEEPEST_API steepest_status steepest_msign_config_init(void* config, size_t struct_size);
+
+typedef struct steepest_msign_stats {
+  size_t struct_size;
+  steepest_status status; /* STEEPEST_OK; _NONFINITE or _NOT_CONVERGED: out was not written */
+  int32_t method;         /* the method used, never AUTO */
+  int32_t steps;          /* iterations or poles used */
+  int32_t retries;        /* factorisations that failed and were repeated with a larger l */
+  int64_t rank;           /* SVD: the numerical rank; 0 for a zero matrix; -1: not known */
+  double norm;            /* what x was divided by */
+  double lower_bound;     /* the l used; 0 for methods without */
+  double orthogonality;   /* |O O^T - I|_F / sqrt(n) (O^T O for a tall O), before O is rounded to its
+                             storage type */
+} steepest_msign_stats;
+#define STEEPEST_MSIGN_STATS_INIT \
+  {sizeof(steepest_msign_stats), STEEPEST_OK, 0, 0, 0, -1, 0.0, 0.0, 0.0}
+STEEPEST_API steepest_status steepest_msign_stats_init(void* stats, size_t struct_size);
+
+/* The matrix sign (orthogonal polar factor) of a matrix: out = msign(x) = U V^T for x = U S V^T.
+ *
+ * context    NULL: the default context.
+ * config     NULL: the defaults, which are AUTO.
+ * rows, cols Any sizes >= 0, wide, tall or square; a tall matrix is not transposed in memory. If
+ *            either is 0, nothing is done.
+ * dtype      Of x and of out: F32, F64, BF16, F16. Arithmetic is config->compute_dtype.
+ * x, ldx     Row-major, element (i, j) at x[i * ldx + j]; ldx >= cols, 0 stands for cols.
+ * out, ldo   The same. May be x itself with the same stride; may not overlap it otherwise.
+ * workspace  NULL: from the context. Else at least what steepest_msign_workspace_size says.
+ * stats      NULL, or filled. Asking for it costs one more product, for `orthogonality`.
+ *
+ * AUTO is RATIONAL with three poles and l = 1e-3: at every shape, type and level it is the fastest
+ * method here whose error is no larger than that of five POLAR_EXPRESS steps. (A vector, n = 1, is
+ * divided by its norm.) How that was measured: docs/decisions/0005-msign.md.
+ *
+ * A zero matrix gives zero. Singular values below l times the norm used are mapped to less than the
+ * band, in proportion; a rank-deficient matrix stays finite with every method.
+ *
+ * The methods call OpenBLAS and LAPACKE, one call at a time per process, with as many threads as
+ * the application has given OpenBLAS; the context's threads do the rest. Results can therefore
+ * depend on OpenBLAS's number of threads in the last bits.
+ *
+ * Errors: STEEPEST_E_INVALID_ARGUMENT, _SHAPE (also sizes beyond 2^31 - 1), _DTYPE, _OUT_OF_MEMORY,
+ * _UNSUPPORTED; _NONFINITE: x has a NaN or infinity; _NOT_CONVERGED: a factorisation failed, or
+ * NORM_BOUND was too small. Nothing is written to out in any of them. Since 0.1. */
+STEEPEST_API steepest_status steepest_msign(steepest_context* context,
+                                            const steepest_msign_config* config, int64_t rows,
+                                            int64_t cols, steepest_dtype dtype, const void* x,
+                                            int64_t ldx, void* out, int64_t ldo,
+                                            const steepest_workspace* workspace,
+                                            steepest_msign_stats* stats);
+
+/* The same for `count` matrices of one shape: x[i] to out[i]. An out may overlap no other matrix of
+ * the call. A matrix that is not finite, or fails, is left alone and noted in its stats[i].status;
+ * the others are done, and the call returns the first such status. Since 0.1. */
+STEEPEST_API steepest_status steepest_msign_batched(
+    steepest_context* context, const steepest_msign_config* config, int64_t rows, int64_t cols,
+    steepest_dtype dtype, const void* const* x, int64_t ldx, void* const* out, int64_t ldo,
+    int64_t count, const steepest_workspace* workspace, steepest_msign_stats* stats);
+
+/* The bytes of workspace that steepest_msign_batched needs (steepest_msign: count = 1). Since 0.1. */
+STEEPEST_API steepest_status steepest_msign_workspace_size(steepest_context* context,
+                                                           const steepest_msign_config* config,
+                                                           int64_t rows, int64_t cols,
+                                                           steepest_dtype dtype, int64_t count,
+                                                           size_t* bytes);
+
+/* The values that the method, coefficients and steps of `config` take on singular values in
+ * [lower_bound, 1], 0 < lower_bound <= 1: *low <= f(s) <= *high. Coefficient sets are also scanned
+ * over (0, 1.001], as steepest_msign itself does before using one: a value that is negative or
+ * above 1.6 there is STEEPEST_E_INVALID_ARGUMENT. SVD, ACCURATE: 1 and 1. Since 0.1. */
+STEEPEST_API steepest_status steepest_msign_band(const steepest_msign_config* config,
+                                                 double lower_bound, double* low, double* high);
+
+/* The coefficients of Polar Express for singular values in [lower_bound, 1] and that many steps:
+ * each step minimises the largest |1 - p(s)| over the interval that the steps before it have left
+ * (Amsel et al., arXiv 2505.16932, algorithm 1 with the authors' cushion). rows[steps][3] is what
+ * custom_coefficients takes; steps <= 100, lower_bound in [1e-12, 1). Since 0.1. */
+STEEPEST_API steepest_status steepest_msign_coefficients(double lower_bound, int64_t steps,
+                                                         double* rows);
+
+/* ------------------------------------------------------------------ Muon */
+
+#define STEEPEST_MOMENTUM_EMA 0     /* m = mu m + (1 - mu) g: Keller Jordan, torch.optim.Muon */
+#define STEEPEST_MOMENTUM_CLASSIC 1 /* m = mu m + g: Moonlight, Dion. The same direction; the buffer is
+                                       1 / (1 - mu) times as large. */
+
+/* The scale s of the update s O, from fan_out (rows of W in y = W x) and fan_in (columns). */
+#define STEEPEST_SCALE_MATCH_RMS 0       /* value sqrt(max(out, in)): RMS(s O) = value for an O of full
+                                            rank. value = 0.2 is Adam's usual update RMS, so that an
+                                            AdamW learning rate and weight decay carry over (Moonlight,
+                                            arXiv 2502.16982; torch "match_rms_adamw") */
+#define STEEPEST_SCALE_EXACT_RMS 1       /* value / RMS(O): the same for any rank and any method; 0 if
+                                            O = 0 */
+#define STEEPEST_SCALE_NONE 2            /* 1 */
+#define STEEPEST_SCALE_SQRT_MAX1_OUT_IN 3 /* sqrt(max(1, out / in)): Keller Jordan; torch "original" */
+#define STEEPEST_SCALE_SQRT_OUT_IN 4     /* sqrt(out / in): the spectral condition, muP */
+#define STEEPEST_SCALE_SQRT_MAX 5        /* sqrt(max(out, in)) */
+
+#define STEEPEST_MUON_NESTEROV (UINT64_C(1) << 0)       /* EMA: u = mu m + (1 - mu) g; CLASSIC: u = mu m
+                                                           + g; m the new one. INIT has it. */
+#define STEEPEST_MUON_CAUTIOUS_DECAY (UINT64_C(1) << 1) /* decay only where O * param >= 0
+                                                           (arXiv 2510.12402) */
+#define STEEPEST_MUON_SKIP_NONFINITE (UINT64_C(1) << 2) /* as STEEPEST_ADAMW_SKIP_NONFINITE */
+#define STEEPEST_MUON_EMIT_DELTA (UINT64_C(1) << 3)     /* write new - old param to `delta`; `param` is
+                                                           only read */
+#define STEEPEST_MUON_MAXIMIZE (UINT64_C(1) << 4)       /* g = -grad_scale * grad */
+
+typedef struct steepest_muon_config {
+  size_t struct_size;
+  uint64_t flags;      /* STEEPEST_MUON_* */
+  double lr;           /* >= 0 */
+  double momentum;     /* mu, in [0, 1) */
+  double weight_decay; /* >= 0; decoupled, with lr itself: param -= lr * weight_decay * param */
+  double scale_value;  /* `value` of the scale modes that have one; >= 0 */
+  double grad_scale;   /* every gradient is multiplied by it first */
+  int64_t step;        /* >= 1; only the statistics need it */
+  uint64_t seed;       /* not used yet */
+  int32_t momentum_kind;               /* STEEPEST_MOMENTUM_* */
+  int32_t scale_mode;                  /* STEEPEST_SCALE_* */
+  const steepest_msign_config* msign;  /* NULL: the defaults */
+  int32_t* skipped;                    /* NULL, or set by a successful call to 1 if skipped, else 0 */
+} steepest_muon_config;
+#define STEEPEST_MUON_CONFIG_INIT                                                            \
+  {sizeof(steepest_muon_config), STEEPEST_MUON_NESTEROV, 1e-3, 0.95, 1e-2, 0.2, 1.0, 1, 0,   \
+   STEEPEST_MOMENTUM_EMA, STEEPEST_SCALE_MATCH_RMS, NULL, NULL}
+STEEPEST_API steepest_status steepest_muon_config_init(void* config, size_t struct_size);
+
+typedef struct steepest_muon_tensor {
+  size_t struct_size;
+  int64_t rows, cols;      /* of the matrix, row-major; if either is 0 nothing is done */
+  int64_t param_ld;        /* elements from one row to the next; 0: cols */
+  int64_t grad_ld;
+  int64_t momentum_ld;
+  int64_t delta_ld;
+  int64_t fan_out, fan_in; /* 0: rows and cols; with blocks, those of the block. Set both for a weight
+                              that is stored as in x W, or a convolution reshaped to a matrix. */
+  void* param;
+  const void* grad;        /* never modified */
+  void* momentum;          /* m; zeros before step 1 */
+  void* delta;             /* used with EMIT_DELTA */
+  steepest_dtype param_dtype;
+  steepest_dtype grad_dtype;
+  steepest_dtype momentum_dtype;
+  steepest_dtype delta_dtype;  /* any mix of F32, BF16, F16; or all F64 */
+  const int64_t* blocks;   /* NULL, or the sizes of block_count blocks, all > 0, whose sum is rows
+                              (block_axis 0) or cols (1): msign and scale are per block, as fused
+                              query-key-value, attention heads and gate-up weights need it */
+  int64_t block_count;
+  int32_t block_axis;      /* 0: blocks of rows; 1: of columns */
+  int32_t reserved;
+  const steepest_muon_config* config;  /* NULL: the call's */
+} steepest_muon_tensor;
+#define STEEPEST_MUON_TENSOR_INIT                                                              \
+  {sizeof(steepest_muon_tensor), 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, STEEPEST_F32, \
+   STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, NULL, 0, 0, 0, NULL}
+STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t struct_size);
+
+/* One Muon step (Keller Jordan, https://kellerjordan.github.io/posts/muon) on a list of matrices:
+ *
+ *   g = grad_scale * grad
+ *   m = mu m + (1 - mu) g                        EMA; CLASSIC: mu m + g
+ *   u = mu m + (1 - mu) g, or m                  with NESTEROV, or without; CLASSIC: mu m + g
+ *   O = msign(u)                                 per block, where there are blocks
+ *   param = param - lr * (s O + weight_decay * param)
+ *
+ * For hidden weight matrices. Embeddings, the output head, norms and biases belong to AdamW; with
+ * SCALE_MATCH_RMS (the default) both take the same lr and weight decay. `scale_value` is what the
+ * update RMS shall be, and steepest_adam_update_rms says what Adam's is: 0.2294 at beta1 = 0.9 under
+ * pure noise, 0.2 to 0.4 in training. So an AdamW run with lr 3e-4, weight decay 0.1, beta1 0.9
+ * becomes
+ *   steepest_muon_config config = STEEPEST_MUON_CONFIG_INIT;
+ *   config.lr = 3e-4;  config.weight_decay = 0.1;
+ *   steepest_adam_update_rms(0.9, 0.0, 0, &config.scale_value);
+ * An iterated O misses full rank by its band: RMS(s O) is value times 0.94..1.06 with the default
+ * msign, exactly `value` with EXACT_RMS. RMS matching moves lr with sqrt(width), SQRT_OUT_IN with
+ * width itself: they are different transfer rules.
+ * With 0 <= lr weight_decay <= 1 the spectral norm stays bounded: |W_t|_2 <= max(|W_0|_2, s |O|_2 /
+ * weight_decay). Weights pre-trained with AdamW may gain less from Muon in fine-tuning (and the
+ * reverse) than a matched pair.
+ *
+ * context, config, tensors, count: as steepest_adamw_step. Two tensors may be columns of one array,
+ *            interleaved, with the same stride.
+ * workspace  NULL: from the context. Else at least what steepest_muon_workspace_size says.
+ * stats      NULL, or [count]: update_rms is RMS(s O), momentum_rms that of m divided by 1 - mu^step
+ *            (CLASSIC: also times 1 - mu), snr_update is NaN, snr_momentum as for Adam with
+ *            beta1 = mu.
+ *
+ * Storage types: any mix of F32, BF16, F16 for param, grad, momentum and delta, computed in fp32;
+ * F64 goes with F64 alone and is computed in fp64 (msign in its compute_dtype). u is formed from m
+ * before that is rounded to its storage type.
+ *
+ * A tensor whose u has a NaN or infinity is left untouched, momentum included: its stats' status is
+ * STEEPEST_E_NONFINITE, the others are done, and the call returns STEEPEST_E_NONFINITE. The same
+ * with STEEPEST_E_NOT_CONVERGED should msign fail. Values of m or g beyond the range of fp32
+ * squared are handled (see STEEPEST_NORM_*).
+ *
+ * Errors: as steepest_adamw_step and steepest_msign. Since 0.1. */
+STEEPEST_API steepest_status steepest_muon_step(steepest_context* context,
+                                                const steepest_muon_config* config,
+                                                const steepest_muon_tensor* tensors, int64_t count,
+                                                const steepest_workspace* workspace,
+                                                steepest_step_stats* stats);
+
+/* The bytes of workspace that steepest_muon_step needs for these tensors. Since 0.1. */
+STEEPEST_API steepest_status steepest_muon_workspace_size(steepest_context* context,
+                                                          const steepest_muon_config* config,
+                                                          const steepest_muon_tensor* tensors,
+                                                          int64_t count, size_t* bytes);
+
+/* The s of a scale mode, for sizes > 0. EXACT_RMS depends on O: STEEPEST_E_INVALID_ARGUMENT. Since
+ * 0.1. */
+STEEPEST_API steepest_status steepest_scale_factor(int32_t mode, double value, int64_t fan_out,
+                                                   int64_t fan_in, double* out);
+
+/* ------------------------------------------------------------------ diagnostics */
+
+/* The update RMS of Adam that mean-field theory predicts (Su Jianlin,
+ * https://kexue.fm/archives/11267): sqrt((snr + a) / (snr + 1)), with
+ *   a = (1-beta1)(1+beta1^t) / ((1+beta1)(1-beta1^t))   at step t
+ * or t -> infinity for step = 0. beta1 in [0, 1), snr >= 0. 0.2294 at beta1 = 0.9, snr = 0. beta2
+ * drops out to first order. Since 0.1. */
+STEEPEST_API steepest_status steepest_adam_update_rms(double beta1, double snr, int64_t step,
+                                                      double* rms);
+
+/* Its inverses. From the update RMS: (rms^2 - a) / (1 - rms^2), rms in [0, 1). From the RMS of the
+ * gradient and of its bias-corrected exponential average: (q - a) / (1 - q), q = (momentum_rms /
+ * grad_rms)^2 < 1, for Muon as well as Adam. Both may come out slightly negative near zero; at step
+ * 1, where they are not defined, NaN. Since 0.1. */
+STEEPEST_API steepest_status steepest_snr_from_update_rms(double update_rms, double beta1,
+                                                          int64_t step, double* snr);
+STEEPEST_API steepest_status steepest_snr_from_momentum(double momentum_rms, double grad_rms,
+                                                        double beta, int64_t step, double* snr);
+
+/* All min(rows, cols) singular values of x, falling, computed in fp64 by LAPACK's gesdd. x is as in
+ * steepest_msign and is not modified. Errors: as steepest_msign. Since 0.1. */
+STEEPEST_API steepest_status steepest_singular_values(steepest_context* context, int64_t rows,
+                                                      int64_t cols, steepest_dtype dtype,
+                                                      const void* x, int64_t ldx, double* values);
+
+/* The singular entropy -(1 / log n) sum p_i log p_i, p_i = s_i^2 / sum s^2, of n singular values:
+ * 1 if all are equal, 0 if only one is not zero (and for n <= 1, or all zero). Weights trained with
+ * Muon have a higher one than AdamW's. Values must be finite and not negative. Since 0.1. */
+STEEPEST_API steepest_status steepest_singular_entropy(const double* values, int64_t count,
+                                                       double* entropy);
+
 #ifdef __cplusplus
 }
 #endif

@@ -273,7 +273,7 @@ class step_call {
         if (use.used) {
           const auto begin = reinterpret_cast<uintptr_t>(use.data);
           const auto bytes = static_cast<uintptr_t>(tensor.count << dtype_shift(use.dtype));
-          ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written};
+          ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written, 0, 0};
         }
       if (const auto status =
               check_disjoint(list_.at(i), ranges_ + first_range, range_count - first_range);

@@ -12,7 +12,9 @@ steepest_status argument::fail(steepest_status status, const char* format, ...) 
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (index < 0) return steepest::fail(status, "%s: %s%s%s", function, name, member, text);
+  // A field of nothing is an argument itself.
+  const char* rest = *name == '\0' && *text == '.' ? text + 1 : text;
+  if (index < 0) return steepest::fail(status, "%s: %s%s%s", function, name, member, rest);
   return steepest::fail(status, "%s: %s[%lld]%s%s", function, name, static_cast<long long>(index),
                         member, text);
 }
@@ -72,10 +74,76 @@ steepest_status check_buffer(const argument& where, const char* field, const voi
   return STEEPEST_OK;
 }
 
+steepest_status check_matrix(const argument& where, const char* field, const char* stride_field,
+                             const void* data, int64_t rows, int64_t cols, int64_t stride,
+                             steepest_dtype dtype) {
+  if (stride < cols)
+    return where.fail(STEEPEST_E_SHAPE, ".%s is %lld, less than a row (cols = %lld)", stride_field,
+                      static_cast<long long>(stride), static_cast<long long>(cols));
+  int64_t count = 0;
+  if (__builtin_mul_overflow(rows - 1, stride, &count) ||
+      __builtin_add_overflow(count, cols, &count) || count > INT64_MAX >> dtype_shift(dtype))
+    return where.fail(STEEPEST_E_SHAPE, ".%s: %lld rows of it overflow", stride_field,
+                      static_cast<long long>(rows));
+  return check_buffer(where, field, data, count, dtype);
+}
+
+steepest_status obtain(const char* function, workspace& memory, const steepest_workspace* given) {
+  if (given == nullptr) {
+    if (memory.reserve()) return STEEPEST_OK;
+    return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%zu bytes of workspace)", function,
+                memory.bytes_needed());
+  }
+  const argument where = {function, "workspace"};
+  steepest_workspace known = STEEPEST_WORKSPACE_INIT;
+  if (const auto status = load_struct(where, given, known); status != STEEPEST_OK) return status;
+  if (known.bytes < memory.bytes_needed())
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".bytes is %zu, but %zu are needed", known.bytes,
+                      memory.bytes_needed());
+  if (known.data == nullptr)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".data is null (bytes = %zu)", known.bytes);
+  memory.use(known.data);
+  return STEEPEST_OK;
+}
+
+memory_range matrix_range(const void* data, int64_t rows, int64_t cols, int64_t stride,
+                          steepest_dtype dtype, const char* field, int64_t index, bool written) {
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  const auto bytes = [&](int64_t elements) {
+    return static_cast<uintptr_t>(elements << dtype_shift(dtype));
+  };
+  const bool gaps = rows > 1 && stride > cols;
+  return {begin, begin + bytes((rows - 1) * stride + cols), field, index, written,
+          gaps ? bytes(stride) : 0, gaps ? bytes(cols) : 0};
+}
+
+namespace {
+
+bool share_memory(const memory_range& a, const memory_range& b) {
+  if (a.begin >= b.end || b.begin >= a.end) return false;
+  if (a.pitch == 0 || a.pitch != b.pitch) return true;
+  // Columns of one array: the rows of either may lie in the gaps of the other.
+  const memory_range& first = a.begin <= b.begin ? a : b;
+  const memory_range& second = &first == &a ? b : a;
+  const uintptr_t shift = (second.begin - first.begin) % first.pitch;
+  return shift < first.width || shift + second.width > first.pitch;
+}
+
+steepest_status overlap(const char* function, const char* name, const memory_range& a,
+                        const memory_range& b) {
+  const memory_range& first = a.index <= b.index ? a : b;
+  const memory_range& second = &first == &a ? b : a;
+  return argument{function, name, second.index}.fail(
+      STEEPEST_E_INVALID_ARGUMENT, ".%s overlaps %s[%lld].%s", second.field, name,
+      static_cast<long long>(first.index), first.field);
+}
+
+}  // namespace
+
 steepest_status check_disjoint(const argument& where, const memory_range* ranges, int64_t count) {
   for (int64_t i = 1; i < count; ++i)
     for (int64_t j = 0; j < i; ++j)
-      if (ranges[i].begin < ranges[j].end && ranges[j].begin < ranges[i].end)
+      if (share_memory(ranges[i], ranges[j]))
         return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s overlaps its %s", ranges[i].field,
                           ranges[j].field);
   return STEEPEST_OK;
@@ -91,19 +159,24 @@ steepest_status check_overlap(const char* function, const char* name, const memo
   const memory_range none = {};
   const memory_range* furthest = &none;
   const memory_range* furthest_written = &none;
+  bool interleaved = false;
   for (int64_t i = 0; i < count; ++i) {
     const memory_range* range = keys[i].range;
     const memory_range* other = range->written ? furthest : furthest_written;
     if (range->begin < other->end) {
-      const memory_range* first = other->index <= range->index ? other : range;
-      const memory_range* second = first == other ? range : other;
-      return argument{function, name, second->index}.fail(
-          STEEPEST_E_INVALID_ARGUMENT, ".%s overlaps %s[%lld].%s", second->field, name,
-          static_cast<long long>(first->index), first->field);
+      if (share_memory(*range, *other)) return overlap(function, name, *range, *other);
+      interleaved = true;
     }
     if (range->end > furthest->end) furthest = range;
     if (range->written && range->end > furthest_written->end) furthest_written = range;
   }
+  // Then that one range does not answer for those before it.
+  for (int64_t i = 0; interleaved && i < count; ++i)
+    for (int64_t j = i + 1; j < count && keys[j].begin < keys[i].range->end; ++j) {
+      const memory_range& a = *keys[i].range;
+      const memory_range& b = *keys[j].range;
+      if ((a.written || b.written) && share_memory(a, b)) return overlap(function, name, a, b);
+    }
   return STEEPEST_OK;
 }
 

@@ -130,13 +130,26 @@ steepest_status check_buffer(const argument& where, const char* field, const voi
                              int64_t count, steepest_dtype dtype);
 steepest_status check_count(const argument& where, int64_t count, steepest_dtype dtype);
 
+// A row-major matrix of a known type with sizes > 0: as check_buffer, and the stride holds a row.
+// The messages name `field` and `stride_field`.
+steepest_status check_matrix(const argument& where, const char* field, const char* stride_field,
+                             const void* data, int64_t rows, int64_t cols, int64_t stride,
+                             steepest_dtype dtype);
+
+// Obtains the planned memory, from the caller's workspace if there is one.
+steepest_status obtain(const char* function, workspace& memory, const steepest_workspace* given);
+
 // What one call touches, to find two that share memory.
 struct memory_range {
   uintptr_t begin, end;
   const char* field;
   int64_t index;  // of the tensor
   bool written;
+  uintptr_t pitch, width;  // in bytes, of a matrix whose rows have gaps; else 0
 };
+
+memory_range matrix_range(const void* data, int64_t rows, int64_t cols, int64_t stride,
+                          steepest_dtype dtype, const char* field, int64_t index, bool written);
 
 // What check_overlap sorts instead of the ranges themselves, which are larger.
 struct range_key {

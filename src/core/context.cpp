@@ -67,9 +67,16 @@ void workspace_pool::free_list(block* list) {
 bool workspace::reserve() {
   if (bytes_ > sizeof(small_)) {
     data_ = static_cast<std::byte*>(pool_.acquire(bytes_));
+    borrowed_ = data_ != nullptr;
     next_ = data_;
   }
   return data_ != nullptr;
+}
+
+void workspace::use(void* memory) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  data_ = static_cast<std::byte*>(memory) + (-address & (alignment - 1));
+  next_ = data_;
 }
 
 }  // namespace steepest

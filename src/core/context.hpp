@@ -35,14 +35,15 @@ class workspace_pool {
   block* free_ = nullptr;
 };
 
-// A borrowed piece of the pool, handed out in slices; small needs are met from the stack.
+// A borrowed piece of the pool, or the caller's own memory, handed out in slices; small needs are
+// met from the stack.
 class workspace {
  public:
   explicit workspace(workspace_pool& pool) : pool_(pool) {}
   workspace(const workspace&) = delete;
   workspace& operator=(const workspace&) = delete;
   ~workspace() {
-    if (data_ != small_) pool_.release(data_);
+    if (borrowed_) pool_.release(data_);
   }
 
   // Adds room for count elements of T to what reserve() will obtain.
@@ -51,6 +52,9 @@ class workspace {
     bytes_ += padded(sizeof(T) * static_cast<size_t>(count));
   }
   bool reserve();
+  // The same from memory of the caller's, of any alignment: at least bytes_needed().
+  size_t bytes_needed() const { return bytes_ + alignment; }
+  void use(void* memory);
   // The next slice, in the order of the plan() calls.
   template <class T>
   T* take(int64_t count) {
@@ -70,6 +74,7 @@ class workspace {
   std::byte* data_ = small_;
   std::byte* next_ = small_;
   size_t bytes_ = 0;
+  bool borrowed_ = false;
 };
 
 }  // namespace steepest

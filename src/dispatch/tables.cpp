@@ -6,6 +6,7 @@ namespace steepest {
 // Each is the one symbol of its translation unit.
 extern const adamw_table adamw_generic;
 extern const convert_table convert_generic;
+extern const muon_table muon_generic;
 extern const sum_squares_table sum_squares_generic;
 #if defined(__x86_64__)
 extern const adamw_table adamw_x86_avx2;
@@ -14,17 +15,22 @@ extern const adamw_table adamw_x86_avx512_bf16;
 extern const convert_table convert_x86_avx2;
 extern const convert_table convert_x86_avx512;
 extern const convert_table convert_x86_avx512_bf16;
+extern const muon_table muon_x86_avx2;
+extern const muon_table muon_x86_avx512;
+extern const muon_table muon_x86_avx512_bf16;
 extern const sum_squares_table sum_squares_x86_avx2;
 extern const sum_squares_table sum_squares_x86_avx512;
 #endif
 
 const kernel_tables& tables_for(steepest_isa isa) {
-  static const kernel_tables generic = {adamw_generic, convert_generic, sum_squares_generic};
+  static const kernel_tables generic = {adamw_generic, convert_generic, muon_generic,
+                                        sum_squares_generic};
 #if defined(__x86_64__)
   static const kernel_tables avx2 = [] {
     kernel_tables t = generic;
     t.adamw = adamw_x86_avx2;
     t.convert = convert_x86_avx2;
+    t.muon = muon_x86_avx2;
     t.sum_squares = sum_squares_x86_avx2;
     return t;
   }();
@@ -32,6 +38,7 @@ const kernel_tables& tables_for(steepest_isa isa) {
     kernel_tables t = avx2;
     t.adamw = adamw_x86_avx512;
     t.convert = convert_x86_avx512;
+    t.muon = muon_x86_avx512;
     t.sum_squares = sum_squares_x86_avx512;
     return t;
   }();
@@ -39,6 +46,7 @@ const kernel_tables& tables_for(steepest_isa isa) {
     kernel_tables t = avx512;
     t.adamw = adamw_x86_avx512_bf16;
     t.convert = convert_x86_avx512_bf16;
+    t.muon = muon_x86_avx512_bf16;
     return t;
   }();
   switch (isa) {

@@ -5,6 +5,7 @@
 
 #include "kernels/adamw/adamw.hpp"
 #include "kernels/convert/convert.hpp"
+#include "kernels/muon/muon.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
 
 namespace steepest {
@@ -12,6 +13,7 @@ namespace steepest {
 struct kernel_tables {
   adamw_table adamw;
   convert_table convert;
+  muon_table muon;
   sum_squares_table sum_squares;
 };
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/double_double.hpp"
+#include "diagnostics/signal_to_noise.hpp"
 #include "kernels/adamw/adamw.hpp"
 #include "parallel/tiles.hpp"
 
@@ -96,12 +97,8 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   prepared.grad_unit = f;
   prepared.update_unit = std::sqrt(bias2) / bias1;
   prepared.momentum_unit = 1.0 / bias1;
-  // alpha_t = (1 - beta1)(1 + beta1^t) / ((1 + beta1)(1 - beta1^t)), and 1 + beta1^t = 2 - bias1.
-  // Where m is the gradient itself, at step 1 or without momentum, alpha is 1 and the estimates are
-  // 0/0: no answer.
-  prepared.snr_floor = config.step == 1 || config.beta1 == 0.0
-                           ? std::numeric_limits<double>::quiet_NaN()
-                           : (1.0 - config.beta1) * (2.0 - bias1) / ((1.0 + config.beta1) * bias1);
+  // Where m is the gradient itself, at step 1 or without momentum, there is no answer.
+  prepared.snr_floor = noise_floor(config.beta1, config.step);
   return prepared;
 }
 
@@ -137,10 +134,10 @@ void adamw_statistics(const adamw_job& job, const adamw_sums* sums, steepest_ste
   stats.momentum_rms = rms(total.momentum, prepared.momentum_unit);
   stats.param_rms = rms(total.param, 1.0);
   stats.nonfinite = total.nonfinite;
-  const auto snr = [&](double q) { return (q - prepared.snr_floor) / (1.0 - q); };
   const double momentum_over_grad = stats.momentum_rms / stats.grad_rms;
-  stats.snr_update = snr(stats.update_rms * stats.update_rms);
-  stats.snr_momentum = snr(momentum_over_grad * momentum_over_grad);
+  stats.snr_update = snr_above(prepared.snr_floor, stats.update_rms * stats.update_rms);
+  stats.snr_momentum =
+      snr_above(prepared.snr_floor, momentum_over_grad * momentum_over_grad);
 }
 
 }  // namespace steepest

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/half.hpp"
+#include "steepest/steepest.h"
 
 namespace steepest {
 
@@ -14,6 +15,10 @@ struct convert_table {
   void (*f16_to_f32)(const f16* from, float* to, int64_t count);
   void (*f32_to_bf16)(const float* from, bf16* to, int64_t count);
   void (*f32_to_f16)(const float* from, f16* to, int64_t count);
+  // to = factor from, between any two types; exact for a factor that is a power of two, but for
+  // what leaves the range of `to_dtype` or is rounded to it.
+  void (*scaled)(const void* from, steepest_dtype from_dtype, void* to, steepest_dtype to_dtype,
+                 int64_t count, double factor);
 };
 
 }  // namespace steepest

@@ -29,18 +29,9 @@ steepest_status norm_run(steepest_context& context, const sum_squares_job* jobs,
     result = {std::sqrt(total.sum) / scale, total.nonfinite};
     return status;
   };
-  steepest_status status = attempt(1.0);
-  if (status != STEEPEST_OK || result.nonfinite != 0) return status;
-  // Doubles whose squares leave the range of a double: once more, scaled by a power of two. Below
-  // the lower limit, squares that matter may have lost bits to underflow.
   bool doubles = false;
   for (int64_t i = 0; i < count; ++i) doubles |= jobs[i].is_f64;
-  if (!doubles) return status;
-  if (std::isinf(result.norm))
-    status = attempt(0x1p-600);
-  else if (result.norm < 0x1p-450)
-    status = attempt(0x1p+600);
-  return status;
+  return scaled_attempts(attempt, doubles, result);
 }
 
 }  // namespace steepest

@@ -45,6 +45,18 @@ struct norm_result {
   int64_t nonfinite;
 };
 
+// attempt(scale) sets `result` to a norm whose squares were formed from scaled elements. Doubles whose
+// squares leave the range of a double get another attempt, scaled by a power of two. Below the lower
+// limit, squares that matter may have lost bits to underflow.
+template <class F>
+steepest_status scaled_attempts(F& attempt, bool doubles, const norm_result& result) {
+  const steepest_status status = attempt(1.0);
+  if (status != STEEPEST_OK || result.nonfinite != 0 || !doubles) return status;
+  if (result.norm > __DBL_MAX__) return attempt(0x1p-600);
+  if (result.norm < 0x1p-450) return attempt(0x1p+600);
+  return status;
+}
+
 // The Euclidean norm over all jobs, free of overflow and underflow; results[tiles] is scratch.
 steepest_status norm_run(steepest_context& context, const sum_squares_job* jobs, int64_t count,
                          int64_t tiles, squares* results, norm_result& result);

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muon/muon.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "api/msign_config.hpp"
+
+namespace steepest::api {
+namespace {
+
+constexpr uint64_t known_flags = STEEPEST_MUON_NESTEROV | STEEPEST_MUON_CAUTIOUS_DECAY |
+                                 STEEPEST_MUON_SKIP_NONFINITE | STEEPEST_MUON_EMIT_DELTA |
+                                 STEEPEST_MUON_MAXIMIZE | STEEPEST_FLAG_CONSISTENT;
+
+constexpr int64_t buffers_per_tensor = 4;
+
+steepest_status check_config(const argument& where, const steepest_muon_config& config) {
+  if (config.flags & ~known_flags)
+    return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
+                      static_cast<unsigned long long>(config.flags & ~known_flags));
+  if (config.flags & STEEPEST_FLAG_CONSISTENT)
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".flags has CONSISTENT, but OpenBLAS's results differ between CPUs");
+  const struct {
+    const char* name;
+    double value;
+    bool valid;
+    const char* rule;
+  } rules[] = {
+      {"lr", config.lr, config.lr >= 0, "finite and not negative"},
+      {"momentum", config.momentum, config.momentum >= 0 && config.momentum < 1, "in [0, 1)"},
+      {"weight_decay", config.weight_decay, config.weight_decay >= 0, "finite and not negative"},
+      {"scale_value", config.scale_value, config.scale_value >= 0, "finite and not negative"},
+      {"grad_scale", config.grad_scale, true, "finite"},
+  };
+  for (const auto& rule : rules)
+    if (!rule.valid || !std::isfinite(rule.value))
+      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name,
+                        rule.value, rule.rule);
+  if (config.step < 1)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
+                      static_cast<long long>(config.step));
+  if (config.momentum_kind != STEEPEST_MOMENTUM_EMA &&
+      config.momentum_kind != STEEPEST_MOMENTUM_CLASSIC)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".momentum_kind is %d: it must be 0 or 1",
+                      static_cast<int>(config.momentum_kind));
+  if (config.scale_mode < STEEPEST_SCALE_MATCH_RMS || config.scale_mode > STEEPEST_SCALE_SQRT_MAX)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".scale_mode is %d: it must be from 0 to 5",
+                      static_cast<int>(config.scale_mode));
+  return STEEPEST_OK;
+}
+
+// One buffer of a tensor under one config.
+struct buffer_use {
+  const char *field, *stride_field, *dtype_field;
+  const void* data;
+  int64_t stride;
+  steepest_dtype dtype;
+  bool used, written;
+};
+
+struct buffer_list {
+  buffer_use uses[buffers_per_tensor];
+};
+
+buffer_list buffers_of(const steepest_muon_tensor& t, uint64_t flags) {
+  const bool emit_delta = (flags & STEEPEST_MUON_EMIT_DELTA) != 0;
+  const auto stride = [&](int64_t given) { return given != 0 ? given : t.cols; };
+  return {{{"param", "param_ld", "param_dtype", t.param, stride(t.param_ld), t.param_dtype, true,
+            !emit_delta},
+           {"grad", "grad_ld", "grad_dtype", t.grad, stride(t.grad_ld), t.grad_dtype, true, false},
+           {"momentum", "momentum_ld", "momentum_dtype", t.momentum, stride(t.momentum_ld),
+            t.momentum_dtype, true, true},
+           {"delta", "delta_ld", "delta_dtype", t.delta, stride(t.delta_ld), t.delta_dtype,
+            emit_delta, true}}};
+}
+
+steepest_status check_blocks(const argument& where, const steepest_muon_tensor& t) {
+  if (t.block_axis != 0 && t.block_axis != 1)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".block_axis is %d: it must be 0 or 1",
+                      static_cast<int>(t.block_axis));
+  if (t.blocks == nullptr) {
+    if (t.block_count == 0) return STEEPEST_OK;
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".blocks is null (block_count = %lld)",
+                      static_cast<long long>(t.block_count));
+  }
+  const int64_t side = t.block_axis == 0 ? t.rows : t.cols;
+  if (t.block_count < 1 || t.block_count > side)
+    return where.fail(STEEPEST_E_SHAPE, ".block_count is %lld for %lld %s",
+                      static_cast<long long>(t.block_count), static_cast<long long>(side),
+                      t.block_axis == 0 ? "rows" : "cols");
+  int64_t rest = side;
+  for (int64_t i = 0; i < t.block_count; ++i) {
+    if (t.blocks[i] < 1 || t.blocks[i] > rest)
+      return where.fail(STEEPEST_E_SHAPE, ".blocks[%lld] is %lld, where 1 to %lld are left",
+                        static_cast<long long>(i), static_cast<long long>(t.blocks[i]),
+                        static_cast<long long>(rest));
+    rest -= t.blocks[i];
+  }
+  if (rest == 0) return STEEPEST_OK;
+  return where.fail(STEEPEST_E_SHAPE, ".blocks leave %lld of %lld %s over",
+                    static_cast<long long>(rest), static_cast<long long>(side),
+                    t.block_axis == 0 ? "rows" : "cols");
+}
+
+steepest_status check_tensor(const argument& where, const steepest_muon_tensor& t,
+                             const steepest_muon_config& config) {
+  if (t.reserved != 0)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
+                      static_cast<int>(t.reserved));
+  if (const auto status = check_msign_shape(where, t.rows, t.cols); status != STEEPEST_OK)
+    return status;
+  const struct {
+    const char* name;
+    int64_t size;
+  } fans[] = {{"fan_out", t.fan_out}, {"fan_in", t.fan_in}};
+  for (const auto& fan : fans)
+    if (fan.size < 0)
+      return where.fail(STEEPEST_E_SHAPE, ".%s is negative (%lld)", fan.name,
+                        static_cast<long long>(fan.size));
+  const buffer_list buffers = buffers_of(t, config.flags);
+  const bool f64 = t.param_dtype == STEEPEST_F64;
+  for (const buffer_use& use : buffers.uses) {
+    if (!use.used) continue;
+    if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
+      return status;
+    if ((use.dtype == STEEPEST_F64) != f64)
+      return where.fail(STEEPEST_E_DTYPE,
+                        ".%s is %s, but param_dtype is %s: f64 goes with f64 alone",
+                        use.dtype_field, dtype_name(use.dtype), dtype_name(t.param_dtype));
+  }
+  if (t.rows == 0 || t.cols == 0) return STEEPEST_OK;
+  for (const buffer_use& use : buffers.uses)
+    if (use.used)
+      if (const auto status = check_matrix(where, use.field, use.stride_field, use.data, t.rows,
+                                           t.cols, use.stride, use.dtype);
+          status != STEEPEST_OK)
+        return status;
+  return check_blocks(where, t);
+}
+
+// A tensor with the configs that hold for it. Neighbours that share a config check it once.
+class tensor_list {
+ public:
+  steepest_status open(const char* function, const steepest_muon_config* call_config,
+                       const steepest_muon_tensor* tensors, int64_t count) {
+    function_ = function;
+    if (const auto status = tensors_.open(function, "tensors", tensors, count);
+        status != STEEPEST_OK)
+      return status;
+    call_config_ = call_config;
+    return call_config == nullptr ? STEEPEST_OK
+                                  : load_config({function, "config"}, call_config);
+  }
+
+  steepest_status read(int64_t i) {
+    tensor = STEEPEST_MUON_TENSOR_INIT;
+    if (const auto status = tensors_.load(i, tensor); status != STEEPEST_OK) return status;
+    const steepest_muon_config* source = tensor.config != nullptr ? tensor.config : call_config_;
+    new_group = i == 0 || source != source_;
+    source_ = source;
+    if (source == nullptr)
+      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: config is null, and tensors[%lld].config too",
+                  function_, static_cast<long long>(i));
+    if (new_group)
+      if (const auto status = load_config(config_argument(i), source); status != STEEPEST_OK)
+        return status;
+    if (const auto status =
+            check_msign_types({function_, "config.msign"}, msign, work_dtype());
+        status != STEEPEST_OK)
+      return status;
+    return check_tensor(at(i), tensor, config);
+  }
+
+  argument at(int64_t i) const { return tensors_.at(i); }
+  steepest_dtype work_dtype() const {
+    return tensor.param_dtype == STEEPEST_F64 ? STEEPEST_F64 : STEEPEST_F32;
+  }
+
+  steepest_muon_tensor tensor = STEEPEST_MUON_TENSOR_INIT;
+  steepest_muon_config config = STEEPEST_MUON_CONFIG_INIT;
+  steepest_msign_config msign = STEEPEST_MSIGN_CONFIG_INIT;
+  bool new_group = false;  // the config is another than that of the tensor before
+
+ private:
+  argument config_argument(int64_t i) const {
+    return source_ == call_config_ ? argument{function_, "config"}
+                                   : argument{function_, "tensors", i, ".config"};
+  }
+
+  steepest_status load_config(const argument& where, const steepest_muon_config* source) {
+    config = STEEPEST_MUON_CONFIG_INIT;
+    if (const auto status = load_struct(where, source, config); status != STEEPEST_OK)
+      return status;
+    if (const auto status = check_config(where, config); status != STEEPEST_OK) return status;
+    return load_msign_config({function_, "config.msign"}, config.msign, msign);
+  }
+
+  const char* function_ = "";
+  struct_array<steepest_muon_tensor> tensors_;
+  const steepest_muon_config* call_config_ = nullptr;
+  const steepest_muon_config* source_ = nullptr;
+};
+
+muon_job job_of(const tensor_list& list) {
+  const steepest_muon_tensor& t = list.tensor;
+  const buffer_list buffers = buffers_of(t, list.config.flags);
+  const bool emit_delta = (list.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
+  return {t.rows,
+          t.cols,
+          buffers.uses[0].stride,
+          buffers.uses[1].stride,
+          buffers.uses[2].stride,
+          buffers.uses[3].stride,
+          t.fan_out,
+          t.fan_in,
+          {t.param, t.grad, t.momentum, emit_delta ? t.delta : nullptr, t.param_dtype,
+           t.grad_dtype, t.momentum_dtype, t.delta_dtype},
+          t.blocks,
+          t.blocks != nullptr ? t.block_count : 1,
+          t.block_axis == 1,
+          &list.config,
+          &list.msign};
+}
+
+class muon_call {
+ public:
+  muon_call(const char* function, const steepest_muon_config* config,
+            const steepest_muon_tensor* tensors, int64_t count)
+      : function_(function), config_(config), tensors_(tensors), count_(count) {}
+
+  steepest_status run(steepest_context* given_context, const steepest_workspace* given_workspace,
+                      steepest_step_stats* stats) {
+    if (const auto status = list_.open(function_, config_, tensors_, count_); status != STEEPEST_OK)
+      return status;
+    steepest_context* context = nullptr;
+    if (const auto status = resolve_context(function_, given_context, context);
+        status != STEEPEST_OK)
+      return status;
+    if (context->flags & STEEPEST_FLAG_CONSISTENT)
+      return fail(STEEPEST_E_UNSUPPORTED,
+                  "%s: context has CONSISTENT, but OpenBLAS's results differ between CPUs",
+                  function_);
+    if (stats != nullptr) {
+      struct_array<steepest_step_stats> results;
+      if (const auto status = results.open(function_, "stats", stats, count_);
+          status != STEEPEST_OK)
+        return status;
+      for (int64_t i = 0; i < count_; ++i) {
+        steepest_step_stats known = STEEPEST_STEP_STATS_INIT;
+        if (const auto status = results.load(i, known); status != STEEPEST_OK) return status;
+      }
+    }
+    if (count_ == 0) return STEEPEST_OK;
+    workspace memory(context->pool);
+    if (const auto status = plan_memory(memory); status != STEEPEST_OK) return status;
+    if (const auto status = obtain(function_, memory, given_workspace); status != STEEPEST_OK)
+      return status;
+    scratch_ = memory.take<std::byte>(static_cast<int64_t>(scratch_bytes_));
+    auto* ranges = memory.take<memory_range>(count_ * buffers_per_tensor);
+    auto* keys = memory.take<range_key>(count_ * buffers_per_tensor);
+    if (const auto status = check_overlaps(ranges, keys); status != STEEPEST_OK) return status;
+    return step(*context, count_ > 0 ? stats : nullptr);
+  }
+
+  steepest_status workspace_size(steepest_context* given_context, size_t* bytes) {
+    if (bytes == nullptr)
+      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: bytes is null", function_);
+    if (const auto status = list_.open(function_, config_, tensors_, count_); status != STEEPEST_OK)
+      return status;
+    steepest_context* context = nullptr;
+    if (const auto status = resolve_context(function_, given_context, context);
+        status != STEEPEST_OK)
+      return status;
+    workspace memory(context->pool);
+    if (const auto status = plan_memory(memory); status != STEEPEST_OK) return status;
+    *bytes = count_ == 0 ? 0 : memory.bytes_needed();
+    return STEEPEST_OK;
+  }
+
+ private:
+  // Checks every tensor on the way.
+  steepest_status plan_memory(workspace& memory) {
+    for (int64_t i = 0; i < count_; ++i) {
+      if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
+      if (empty()) continue;
+      const size_t bytes = muon_bytes(job_of(list_));
+      if (bytes > scratch_bytes_) scratch_bytes_ = bytes;
+    }
+    memory.plan<std::byte>(static_cast<int64_t>(scratch_bytes_));
+    memory.plan<memory_range>(count_ * buffers_per_tensor);
+    memory.plan<range_key>(count_ * buffers_per_tensor);
+    return STEEPEST_OK;
+  }
+
+  bool empty() const { return list_.tensor.rows == 0 || list_.tensor.cols == 0; }
+
+  steepest_status check_overlaps(memory_range* ranges, range_key* keys) {
+    int64_t used = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      list_.read(i);
+      if (empty()) continue;
+      const int64_t first = used;
+      for (const buffer_use& use : buffers_of(list_.tensor, list_.config.flags).uses)
+        if (use.used)
+          ranges[used++] = matrix_range(use.data, list_.tensor.rows, list_.tensor.cols, use.stride,
+                                        use.dtype, use.field, i, use.written);
+      if (const auto status = check_disjoint(list_.at(i), ranges + first, used - first);
+          status != STEEPEST_OK)
+        return status;
+    }
+    return check_overlap(function_, "tensors", ranges, used, keys);
+  }
+
+  steepest_status step(steepest_context& context, steepest_step_stats* stats) {
+    bool skip = false;
+    if (const auto status = scan(context, stats, skip); status != STEEPEST_OK) return status;
+    steepest_status first_status = STEEPEST_OK;
+    const char* first_reason = "";
+    int64_t first_index = 0;
+    for (int64_t i = 0; i < count_ && !skip; ++i) {
+      list_.read(i);
+      steepest_step_stats result = STEEPEST_STEP_STATS_INIT;
+      steepest_status status = STEEPEST_OK;
+      const char* reason = "";
+      if (empty()) {
+        result.snr_update = result.snr_momentum = nan;
+      } else if (const auto failed = muon_run(context, job_of(list_), scratch_,
+                                              stats != nullptr ? &result : nullptr, status, reason);
+                 failed != STEEPEST_OK) {
+        return failed_in(function_, failed);
+      }
+      if (stats != nullptr) store(stats, i, result);
+      if (status == STEEPEST_OK || first_status != STEEPEST_OK) continue;
+      first_status = status;
+      first_reason = reason;
+      first_index = i;
+    }
+    if (first_status != STEEPEST_OK)
+      return fail(first_status, "%s: tensors[%lld]: %s", function_,
+                  static_cast<long long>(first_index), first_reason);
+    for (int64_t i = 0; i < count_; ++i) {
+      list_.read(i);
+      if (list_.config.skipped != nullptr) *list_.config.skipped = skip ? 1 : 0;
+    }
+    return STEEPEST_OK;
+  }
+
+  // The gradients of the tensors with SKIP_NONFINITE. Statistics are written if one is not finite.
+  steepest_status scan(steepest_context& context, steepest_step_stats* stats, bool& skip) {
+    const auto nonfinite_of = [&](int64_t i, int64_t& nonfinite) {
+      list_.read(i);
+      nonfinite = 0;
+      if (empty() || !(list_.config.flags & STEEPEST_MUON_SKIP_NONFINITE)) return STEEPEST_OK;
+      const auto status = muon_nonfinite(context, job_of(list_), scratch_, nonfinite);
+      return status == STEEPEST_OK ? status : failed_in(function_, status);
+    };
+    int64_t nonfinite = 0;
+    for (int64_t i = 0; i < count_ && !skip; ++i) {
+      if (const auto status = nonfinite_of(i, nonfinite); status != STEEPEST_OK) return status;
+      skip = nonfinite != 0;
+    }
+    for (int64_t i = 0; i < count_ && skip && stats != nullptr; ++i) {
+      if (const auto status = nonfinite_of(i, nonfinite); status != STEEPEST_OK) return status;
+      store(stats, i,
+            {0, nonfinite != 0 ? STEEPEST_E_NONFINITE : STEEPEST_OK, 0, nan, nan, nan, nan, nan,
+             nan, nonfinite});
+    }
+    return STEEPEST_OK;
+  }
+
+  static void store(steepest_step_stats* stats, int64_t i, const steepest_step_stats& result) {
+    const size_t stride = struct_size_of(stats);
+    auto* bytes = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
+    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stride, result);
+  }
+
+  static constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+  const char* function_;
+  const steepest_muon_config* config_;
+  const steepest_muon_tensor* tensors_;
+  const int64_t count_;
+  tensor_list list_;
+  size_t scratch_bytes_ = 0;  // of the tensor that needs most
+  std::byte* scratch_ = nullptr;
+};
+
+steepest_status scale_factor(int32_t mode, double value, int64_t fan_out, int64_t fan_in,
+                             double* out) {
+  constexpr char function[] = "scale_factor";
+  if (mode == STEEPEST_SCALE_EXACT_RMS)
+    return fail(STEEPEST_E_INVALID_ARGUMENT,
+                "%s: mode is EXACT_RMS (1), which depends on the matrix and not on its sizes",
+                function);
+  if (mode < STEEPEST_SCALE_MATCH_RMS || mode > STEEPEST_SCALE_SQRT_MAX)
+    return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: mode is %d: it must be from 0 to 5", function,
+                static_cast<int>(mode));
+  if (!(value >= 0 && std::isfinite(value)))
+    return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: value is %g: it must be finite and not negative",
+                function, value);
+  if (fan_out < 1 || fan_in < 1)
+    return fail(STEEPEST_E_SHAPE, "%s: %s is %lld: it must be positive", function,
+                fan_out < 1 ? "fan_out" : "fan_in",
+                static_cast<long long>(fan_out < 1 ? fan_out : fan_in));
+  if (out == nullptr) return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: out is null", function);
+  *out = muon_scale(mode, value, static_cast<double>(fan_out), static_cast<double>(fan_in));
+  return STEEPEST_OK;
+}
+
+}  // namespace
+}  // namespace steepest::api
+
+extern "C" {
+
+steepest_status steepest_muon_step(steepest_context* context, const steepest_muon_config* config,
+                                   const steepest_muon_tensor* tensors, int64_t count,
+                                   const steepest_workspace* workspace,
+                                   steepest_step_stats* stats) {
+  return steepest::api::entry("muon_step", [&] {
+    return steepest::api::muon_call("muon_step", config, tensors, count)
+        .run(context, workspace, stats);
+  });
+}
+
+steepest_status steepest_muon_workspace_size(steepest_context* context,
+                                             const steepest_muon_config* config,
+                                             const steepest_muon_tensor* tensors, int64_t count,
+                                             size_t* bytes) {
+  return steepest::api::entry("muon_workspace_size", [&] {
+    return steepest::api::muon_call("muon_workspace_size", config, tensors, count)
+        .workspace_size(context, bytes);
+  });
+}
+
+steepest_status steepest_scale_factor(int32_t mode, double value, int64_t fan_out, int64_t fan_in,
+                                      double* out) {
+  return steepest::api::entry("scale_factor", [&] {
+    return steepest::api::scale_factor(mode, value, fan_out, fan_in, out);
+  });
+}
+
+}  // extern "C"

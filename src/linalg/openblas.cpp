@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cblas.h>
+#include <lapacke.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "linalg/linalg.hpp"
+
+namespace steepest::linalg {
+namespace {
+
+// One BLAS or LAPACK call at a time: OpenBLAS's own threads have had races between concurrent
+// callers. fork() waits for the call that is running, so that a child finds the lock free.
+class blas_call {
+ public:
+  blas_call() {
+    static const int registered = pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); },
+                                                 [] { mutex().unlock(); });
+    (void)registered;
+    mutex().lock();
+  }
+  blas_call(const blas_call&) = delete;
+  blas_call& operator=(const blas_call&) = delete;
+  ~blas_call() { mutex().unlock(); }
+
+ private:
+  static std::mutex& mutex() {
+    static std::mutex one;
+    return one;
+  }
+};
+
+// The api has checked that sizes and strides fit.
+blasint narrow(int64_t n) { return static_cast<blasint>(n); }
+
+int64_t small_side(int64_t rows, int64_t cols) { return std::min(rows, cols); }
+
+// The two precisions under one name.
+struct blas {
+  static constexpr auto row_major = CblasRowMajor;
+
+  static void syrk(CBLAS_TRANSPOSE trans, blasint n, blasint k, const float* a, blasint lda,
+                   float* c) {
+    cblas_ssyrk(row_major, CblasLower, trans, n, k, 1.0F, a, lda, 0.0F, c, n);
+  }
+  static void syrk(CBLAS_TRANSPOSE trans, blasint n, blasint k, const double* a, blasint lda,
+                   double* c) {
+    cblas_dsyrk(row_major, CblasLower, trans, n, k, 1.0, a, lda, 0.0, c, n);
+  }
+  static void symm(CBLAS_SIDE side, blasint rows, blasint cols, const float* s, blasint lds,
+                   const float* b, blasint ldb, float* c, blasint ldc) {
+    cblas_ssymm(row_major, side, CblasLower, rows, cols, 1.0F, s, lds, b, ldb, 0.0F, c, ldc);
+  }
+  static void symm(CBLAS_SIDE side, blasint rows, blasint cols, const double* s, blasint lds,
+                   const double* b, blasint ldb, double* c, blasint ldc) {
+    cblas_dsymm(row_major, side, CblasLower, rows, cols, 1.0, s, lds, b, ldb, 0.0, c, ldc);
+  }
+  static void gemm(blasint m, blasint n, blasint k, const float* a, blasint lda, const float* b,
+                   blasint ldb, float* c, blasint ldc) {
+    cblas_sgemm(row_major, CblasNoTrans, CblasNoTrans, m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c,
+                ldc);
+  }
+  static void gemm(blasint m, blasint n, blasint k, const double* a, blasint lda, const double* b,
+                   blasint ldb, double* c, blasint ldc) {
+    cblas_dgemm(row_major, CblasNoTrans, CblasNoTrans, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, ldc);
+  }
+};
+
+// LAPACK is column-major: the lower triangle is its upper one, a matrix its own transpose.
+struct lapack {
+  static constexpr int column_major = LAPACK_COL_MAJOR;
+
+  static int potrf(float* a, lapack_int n) {
+    return LAPACKE_spotrf_work(column_major, 'U', n, a, n);
+  }
+  static int potrf(double* a, lapack_int n) {
+    return LAPACKE_dpotrf_work(column_major, 'U', n, a, n);
+  }
+  static int potri(float* a, lapack_int n) {
+    return LAPACKE_spotri_work(column_major, 'U', n, a, n);
+  }
+  static int potri(double* a, lapack_int n) {
+    return LAPACKE_dpotri_work(column_major, 'U', n, a, n);
+  }
+  static int gesdd(char job, lapack_int m, lapack_int n, float* a, lapack_int lda, float* s,
+                   float* u, lapack_int ldu, float* vt, lapack_int ldvt, float* work,
+                   lapack_int lwork, lapack_int* iwork) {
+    return LAPACKE_sgesdd_work(column_major, job, m, n, a, lda, s, u, ldu, vt, ldvt, work, lwork,
+                               iwork);
+  }
+  static int gesdd(char job, lapack_int m, lapack_int n, double* a, lapack_int lda, double* s,
+                   double* u, lapack_int ldu, double* vt, lapack_int ldvt, double* work,
+                   lapack_int lwork, lapack_int* iwork) {
+    return LAPACKE_dgesdd_work(column_major, job, m, n, a, lda, s, u, ldu, vt, ldvt, work, lwork,
+                               iwork);
+  }
+};
+
+}  // namespace
+
+template <class T>
+void gram(const matrix<const T>& x, T* r) {
+  const blas_call call;
+  const int64_t n = small_side(x.rows, x.cols);
+  blas::syrk(is_tall(x) ? CblasTrans : CblasNoTrans, narrow(n), narrow(std::max(x.rows, x.cols)),
+             x.data, narrow(x.stride), r);
+}
+
+template <class T>
+void multiply(const T* s, const matrix<const T>& x, const matrix<T>& out) {
+  const blas_call call;
+  blas::symm(is_tall(x) ? CblasRight : CblasLeft, narrow(x.rows), narrow(x.cols), s,
+             narrow(small_side(x.rows, x.cols)), x.data, narrow(x.stride), out.data,
+             narrow(out.stride));
+}
+
+template <class T>
+void square(const T* a, T* c, int64_t n) {
+  const blas_call call;
+  blas::syrk(CblasNoTrans, narrow(n), narrow(n), a, narrow(n), c);
+}
+
+template <class T>
+void commuting_product(const T* a, const T* b, T* c, int64_t n) {
+  const blas_call call;
+  const blasint size = narrow(n);
+  blas::symm(CblasLeft, size, size, a, size, b, size, c, size);
+}
+
+template <class T>
+bool invert_spd(T* a, int64_t n) {
+  const blas_call call;
+  return lapack::potrf(a, narrow(n)) == 0 && lapack::potri(a, narrow(n)) == 0;
+}
+
+template <class T>
+void product(const matrix<const T>& a, const matrix<const T>& b, const matrix<T>& out) {
+  const blas_call call;
+  blas::gemm(narrow(out.rows), narrow(out.cols), narrow(a.cols), a.data, narrow(a.stride), b.data,
+             narrow(b.stride), out.data, narrow(out.stride));
+}
+
+template <class T>
+bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int32_t* integers) {
+  const blas_call call;
+  const int64_t k = small_side(x.rows, x.cols);
+  T unused = 0;
+  const bool vectors = u != nullptr;
+  return lapack::gesdd(vectors ? 'S' : 'N', narrow(x.cols), narrow(x.rows), x.data,
+                       narrow(x.stride), s, vectors ? vt : &unused, narrow(x.cols),
+                       vectors ? u : &unused, narrow(k), work, narrow(work_size), integers) == 0;
+}
+
+template <class T>
+int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
+  const blas_call call;
+  T answer = 0;
+  T unused = 0;
+  lapack_int integer = 0;
+  lapack::gesdd(vectors ? 'S' : 'N', narrow(cols), narrow(rows), &unused, narrow(cols), &unused,
+                &unused, narrow(cols), &unused, narrow(small_side(rows, cols)), &answer, -1,
+                &integer);
+  // A float may have rounded it down.
+  return static_cast<int64_t>(std::ceil(static_cast<double>(answer) * (1 + 1e-6))) + 1;
+}
+
+#define STEEPEST_INSTANTIATE(T)                                                                 \
+  template void gram(const matrix<const T>&, T*);                                               \
+  template void multiply(const T*, const matrix<const T>&, const matrix<T>&);                   \
+  template void square(const T*, T*, int64_t);                                                  \
+  template void commuting_product(const T*, const T*, T*, int64_t);                             \
+  template bool invert_spd(T*, int64_t);                                                        \
+  template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&);      \
+  template bool svd(const matrix<T>&, T*, T*, T*, T*, int64_t, int32_t*);                       \
+  template int64_t svd_work_size<T>(int64_t, int64_t, bool);
+STEEPEST_INSTANTIATE(float)
+STEEPEST_INSTANTIATE(double)
+
+}  // namespace steepest::linalg

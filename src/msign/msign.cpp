@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "msign/msign.hpp"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <utility>
+
+#include "core/arena.hpp"
+#include "core/dtype.hpp"
+#include "dispatch/tables.hpp"
+#include "kernels/sum_squares/sum_squares.hpp"
+#include "linalg/linalg.hpp"
+#include "parallel/rows.hpp"
+
+namespace steepest {
+namespace {
+
+using linalg::matrix;
+
+template <class T>
+inline constexpr steepest_dtype dtype_of = sizeof(T) == 8 ? STEEPEST_F64 : STEEPEST_F32;
+
+template <class T>
+matrix<const T> read_only(const matrix<T>& x) {
+  return {x.data, x.rows, x.cols, x.stride};
+}
+
+// What one call works in. Symmetric matrices are n x n, `x` and `y` as large as X.
+template <class T>
+struct scratch {
+  squares* partial;
+  T *x, *y, *r, *q, *w, *z, *t;
+  T *s, *u, *vt, *work;  // of the singular value decomposition
+  int64_t work_size;
+  int32_t* integers;
+
+  scratch(arena& memory, const msign_plan& plan, int64_t rows, int64_t cols) {
+    const int64_t n = std::min(rows, cols);
+    const bool svd = plan.method == STEEPEST_MSIGN_SVD && n > 1;
+    const bool rational = plan.method == STEEPEST_MSIGN_RATIONAL ||
+                          plan.method == STEEPEST_MSIGN_ACCURATE;
+    partial = memory.take<squares>(
+        std::max(row_groups(rows, cols).count, row_groups(n, n).count));
+    x = memory.take<T>(rows * cols);
+    y = memory.take<T>(rows * cols);
+    r = memory.take<T>(n * n);  // also for ||O O^T - I||
+    q = memory.take<T>(svd ? 0 : n * n);
+    w = memory.take<T>(svd ? 0 : n * n);
+    z = memory.take<T>(svd || rational ? 0 : n * n);
+    t = memory.take<T>(svd || rational ? 0 : n * n);
+    work_size = svd ? linalg::svd_work_size<T>(rows, cols, true) : 0;
+    s = memory.take<T>(svd ? n : 0);
+    u = memory.take<T>(svd ? rows * n : 0);
+    vt = memory.take<T>(svd ? n * cols : 0);
+    work = memory.take<T>(work_size);
+    integers = memory.take<int32_t>(svd ? 8 * n : 0);
+  }
+};
+
+// Set by whichever step of the computation fails; the steps after it do nothing.
+struct failure {
+  steepest_status status = STEEPEST_OK;
+  const char* reason = "";
+
+  explicit operator bool() const { return status != STEEPEST_OK; }
+};
+
+constexpr failure executor_failed = {STEEPEST_E_INTERNAL, "the executor failed"};
+
+template <class T>
+class computation {
+ public:
+  computation(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
+              std::byte* memory, msign_result& result)
+      : context_(context), plan_(plan), rows_(rows), cols_(cols), n_(std::min(rows, cols)),
+        result_(result), scratch_(make_scratch(memory)) {}
+
+  // `norm` is ||from||_F, neither zero nor infinite.
+  failure run(const stored_matrix& from, const stored_matrix& to, double norm,
+              bool orthogonality) {
+    // Squares of what lies near 1 stay in range. A power of two changes no bit of the result.
+    const int exponent = std::ilogb(norm);
+    factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
+    single_ = from.dtype != STEEPEST_F64 || sizeof(T) == 4;
+    const bool copy = from.dtype != dtype_of<T> || factor_ != 1 || from.data == to.data ||
+                      from.stride > INT32_MAX || plan_.method == STEEPEST_MSIGN_SVD;
+    matrix<const T> x = {static_cast<const T*>(from.data), rows_, cols_, from.stride};
+    if (copy) {
+      x = read_only(whole(scratch_.x));
+      if (scale_matrix(context_, rows_, cols_, from, stored(whole(scratch_.x)), factor_) !=
+          STEEPEST_OK)
+        return executor_failed;
+    }
+    const bool direct = to.dtype == dtype_of<T> && to.stride <= INT32_MAX;
+    target_ = {direct ? static_cast<T*>(to.data) : nullptr, rows_, cols_, to.stride};
+    norm_ = norm * factor_;
+    if (const failure failed = dispatch(x)) return failed;
+    result_.norm /= factor_;
+    if (!direct &&
+        scale_matrix(context_, rows_, cols_, stored(output_), to, 1.0) != STEEPEST_OK)
+      return executor_failed;
+    if (orthogonality) result_.orthogonality = departure(output_);
+    return {};
+  }
+
+ private:
+  scratch<T> make_scratch(std::byte* memory) const {
+    arena slices(memory);
+    return scratch<T>(slices, plan_, rows_, cols_);
+  }
+
+  matrix<T> whole(T* data) const { return {data, rows_, cols_, cols_}; }
+  static stored_matrix stored(const matrix<T>& x) { return {x.data, x.stride, dtype_of<T>}; }
+
+  // Memory for a matrix like X that is not X itself.
+  matrix<T> beside(const matrix<const T>& x) const {
+    return whole(x.data == scratch_.x ? scratch_.y : scratch_.x);
+  }
+  matrix<T> destination(const matrix<const T>& x) const {
+    return target_.data != nullptr ? target_ : beside(x);
+  }
+
+  failure dispatch(const matrix<const T>& x) {
+    switch (plan_.method) {
+      case STEEPEST_MSIGN_NEWTON_SCHULZ: return newton_schulz(x);
+      case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return gram_newton_schulz(x);
+      case STEEPEST_MSIGN_RATIONAL: return rational(x);
+      case STEEPEST_MSIGN_HALLEY: return halley(x);
+      case STEEPEST_MSIGN_ACCURATE: return accurate(x);
+      default: return svd(x);
+    }
+  }
+
+  // ------------------------------------------------------------------ symmetric matrices
+
+  // body(row, length) for the part of each row on and below the diagonal.
+  template <class F>
+  void lower_rows(F body) {
+    const auto status = for_each_row_group(
+        context_, row_groups(n_, n_), [&](int64_t from, int64_t to, int64_t) {
+          for (int64_t i = from; i < to; ++i) body(i * n_, i);
+        });
+    if (status != STEEPEST_OK) failed_ = executor_failed;
+  }
+
+  // a_ij = f(index, i == j), below the diagonal and on it.
+  template <class F>
+  void fill_lower(T* a, F f) {
+    lower_rows([&](int64_t row, int64_t i) {
+      for (int64_t k = row; k < row + i; ++k) a[k] = f(k);
+      a[row + i] = f(row + i);
+    });
+  }
+
+  void add_to_diagonal(T* a, T value) {
+    for (int64_t i = 0; i < n_; ++i) a[i * n_ + i] += value;
+  }
+
+  // Fills the upper triangle from the lower one, tile by tile.
+  void mirror(T* a) {
+    constexpr int64_t tile = 32;
+    const int64_t tiles = (n_ + tile - 1) / tile;
+    const auto status = for_each_row_group(
+        context_, row_groups(tiles, tile * n_), [&](int64_t from, int64_t to, int64_t) {
+          for (int64_t row = from * tile; row < std::min(to * tile, n_); row += tile)
+            for (int64_t col = 0; col <= row; col += tile)
+              for (int64_t i = row; i < std::min(row + tile, n_); ++i)
+                for (int64_t j = col; j < std::min(col + tile, i); ++j)
+                  a[j * n_ + i] = a[i * n_ + j];
+        });
+    if (status != STEEPEST_OK) failed_ = executor_failed;
+  }
+
+  // ||A||_F^2 of a symmetric matrix; NaN or infinite if an element is.
+  double square_sum(const T* a) {
+    const sum_squares_kernel kernel = context_.tables->sum_squares.fast.of(dtype_of<T>);
+    const row_groups groups(n_, n_);
+    const auto status =
+        for_each_row_group(context_, groups, [&](int64_t from, int64_t to, int64_t group) {
+          squares& sum = scratch_.partial[group] = {0.0, 0};
+          for (int64_t i = from; i < to; ++i) {
+            const double diagonal = a[i * n_ + i];
+            sum.sum += 2 * kernel(a, i * n_, i * n_ + i, 1.0).sum + diagonal * diagonal;
+          }
+        });
+    if (status != STEEPEST_OK) failed_ = executor_failed;
+    double total = 0;
+    for (int64_t group = 0; group < groups.count; ++group) total += scratch_.partial[group].sum;
+    return total;
+  }
+
+  // ||O O^T - I||_F / sqrt(n)
+  double departure(const matrix<T>& o) {
+    linalg::gram(read_only(o), scratch_.r);
+    add_to_diagonal(scratch_.r, -1);
+    return std::sqrt(square_sum(scratch_.r) / static_cast<double>(n_));
+  }
+
+  // What X is divided by, given the Gram matrix r of X.
+  failure normalize(const T* r) {
+    double norm = norm_;
+    if (plan_.normalization != STEEPEST_NORM_FROBENIUS ||
+        plan_.method == STEEPEST_MSIGN_ACCURATE) {
+      const double sum = square_sum(r);
+      norm = std::sqrt(std::sqrt(sum));
+      if (plan_.normalization == STEEPEST_NORM_BOUND && plan_.method != STEEPEST_MSIGN_ACCURATE) {
+        // sum s^4 / sum s^2 is at most the largest s^2.
+        const double least = std::sqrt(sum) / norm_;
+        norm = plan_.norm_bound * factor_;
+        if (!(norm * (1 + 1e-3) >= least))
+          return {STEEPEST_E_NOT_CONVERGED,
+                  "norm_bound is less than the largest singular value"};
+      }
+    }
+    divisor_ = norm;
+    result_.norm = norm;
+    return {};
+  }
+
+  failure unstable() const {
+    if (failed_) return failed_;
+    return {STEEPEST_E_NOT_CONVERGED, "the iteration left the range of numbers"};
+  }
+
+  // ------------------------------------------------------------------ Newton-Schulz
+
+  // p = (a I + b A + c A^2) factor, given A, which becomes a full matrix; the step X <- p X.
+  // Then whether p is finite.
+  bool step_matrix(const msign::quintic& row, T* a, T* p) {
+    const auto c1 = static_cast<T>(row.b);
+    const auto c2 = static_cast<T>(row.c);
+    if (c2 != 0) {
+      mirror(a);
+      linalg::square(a, p, n_);
+      fill_lower(p, [=](int64_t k) { return c1 * a[k] + c2 * p[k]; });
+    } else {
+      fill_lower(p, [=](int64_t k) { return c1 * a[k]; });
+    }
+    add_to_diagonal(p, static_cast<T>(row.a));
+    return std::isfinite(square_sum(p)) && !failed_;
+  }
+
+  void scale_lower(T* a, double factor) {
+    const auto f = static_cast<T>(factor);
+    fill_lower(a, [=](int64_t k) { return f * a[k]; });
+  }
+
+  failure newton_schulz(matrix<const T> x) {
+    T* const a = scratch_.r;
+    T* const p = scratch_.q;
+    for (int64_t step = 0; step < plan_.steps; ++step) {
+      linalg::gram(x, a);
+      if (step == 0) {
+        if (const failure failed = normalize(a)) return failed;
+        scale_lower(a, 1 / (divisor_ * divisor_));
+      }
+      if (!step_matrix(plan_.coefficients.row(step), a, p)) return unstable();
+      if (step == 0) scale_lower(p, 1 / divisor_);
+      output_ = step + 1 == plan_.steps ? destination(x) : beside(x);
+      linalg::multiply(p, x, output_);
+      x = read_only(output_);
+    }
+    result_.steps = static_cast<int32_t>(plan_.steps);
+    return failed_;
+  }
+
+  bool restarts_before(int64_t step) const {
+    if (plan_.restarts == nullptr) return plan_.steps > 5 && (step == 3 || step == 5);
+    return std::find(plan_.restarts, plan_.restarts + plan_.restart_count, step) !=
+           plan_.restarts + plan_.restart_count;
+  }
+
+  failure gram_newton_schulz(matrix<const T> x) {
+    T* const r = scratch_.r;
+    T* const p = scratch_.w;
+    T* q = scratch_.q;
+    T* t = scratch_.z;
+    bool fresh = true;  // Q = I
+    linalg::gram(x, r);
+    if (const failure failed = normalize(r)) return failed;
+    scale_lower(r, 1 / (divisor_ * divisor_));
+    double factor = 1 / divisor_;  // not yet in X
+    for (int64_t step = 0; step < plan_.steps; ++step) {
+      if (step > 0 && restarts_before(step + 1)) {
+        scale_lower(q, std::exchange(factor, 1.0));
+        const matrix<T> next = beside(x);
+        linalg::multiply(q, x, next);
+        x = read_only(next);
+        linalg::gram(x, r);
+        fresh = true;
+      }
+      if (!step_matrix(plan_.coefficients.row(step), r, p)) return unstable();
+      const bool last = step + 1 == plan_.steps;
+      if (fresh && last) {
+        fill_lower(q, [=](int64_t k) { return p[k]; });
+        break;
+      }
+      mirror(p);
+      if (fresh) {
+        fill_lower(q, [=](int64_t k) { return p[k]; });
+      } else {
+        linalg::commuting_product(q, p, t, n_);
+        std::swap(q, t);
+      }
+      fresh = false;
+      if (last) break;
+      // R <- P (R P)
+      linalg::commuting_product(r, p, t, n_);
+      linalg::commuting_product(p, t, r, n_);
+    }
+    if (!std::isfinite(square_sum(q))) return unstable();
+    scale_lower(q, factor);
+    result_.steps = static_cast<int32_t>(plan_.steps);
+    return finish(q, x);
+  }
+
+  // O = Q X
+  failure finish(const T* q, const matrix<const T>& x) {
+    if (failed_) return failed_;
+    output_ = destination(x);
+    linalg::multiply(q, x, output_);
+    return failed_;
+  }
+
+  // ------------------------------------------------------------------ rational functions
+
+  // Runs attempt(l), which is false when a factorisation failed, with growing l.
+  template <class F>
+  failure with_retries(double l, F attempt) {
+    constexpr double largest = 0.9;
+    while (!attempt(l)) {
+      if (failed_) return failed_;
+      if (l >= largest)
+        return {STEEPEST_E_NOT_CONVERGED, "the Gram matrix could not be factorised"};
+      ++result_.retries;
+      l = std::min(10 * l, largest);
+    }
+    result_.lower_bound = l;
+    return failed_;
+  }
+
+  // Q of O = Q X for singular values of X in `divisor` [l, 1], from the Gram matrix r of X.
+  bool zolotarev_matrix(const msign::zolotarev& f, const T* r, double divisor) {
+    T* const q = scratch_.q;
+    T* const w = scratch_.w;
+    const auto inverse_square = static_cast<T>(1 / (divisor * divisor));
+    const auto scale = static_cast<T>(f.scale / divisor);
+    for (int j = 0; j < f.poles; ++j) {
+      fill_lower(w, [=](int64_t k) { return inverse_square * r[k]; });
+      add_to_diagonal(w, static_cast<T>(f.shifts[j]));
+      if (failed_ || !linalg::invert_spd(w, n_)) return false;
+      const T weight = scale * static_cast<T>(f.weights[j]);
+      if (j == 0)
+        fill_lower(q, [=](int64_t k) { return weight * w[k]; });
+      else
+        fill_lower(q, [=](int64_t k) { return q[k] + weight * w[k]; });
+    }
+    add_to_diagonal(q, scale);
+    return std::isfinite(square_sum(q));
+  }
+
+  failure rational(const matrix<const T>& x) {
+    linalg::gram(x, scratch_.r);
+    if (const failure failed = normalize(scratch_.r)) return failed;
+    const auto poles = static_cast<int>(plan_.steps);
+    const failure failed = with_retries(plan_.lower_bound, [&](double l) {
+      return zolotarev_matrix(msign::zolotarev_for(l, poles), scratch_.r, divisor_);
+    });
+    if (failed) return failed;
+    result_.steps = poles;
+    return finish(scratch_.q, x);
+  }
+
+  failure halley(const matrix<const T>& x) {
+    linalg::gram(x, scratch_.r);
+    if (const failure failed = normalize(scratch_.r)) return failed;
+    bool first = true;
+    const failure failed = with_retries(plan_.lower_bound, [&](double l) {
+      if (!std::exchange(first, false)) linalg::gram(x, scratch_.r);
+      scale_lower(scratch_.r, 1 / (divisor_ * divisor_));
+      return halley_matrix(l);
+    });
+    if (failed) return failed;
+    result_.steps = static_cast<int32_t>(plan_.steps);
+    return finish(scratch_.q, x);
+  }
+
+  bool halley_matrix(double l) {
+    T* const r = scratch_.r;
+    T* const w = scratch_.w;
+    T* const z = scratch_.z;
+    T*& q = scratch_.q;
+    for (int64_t step = 0; step < plan_.steps; ++step) {
+      const msign::halley f(l);
+      const auto c = static_cast<T>(f.c);
+      const auto beta = static_cast<T>(f.b / f.c);
+      const auto gamma = static_cast<T>(f.a - f.b / f.c);
+      // W = (I + c R)^-1, G = beta I + gamma W
+      fill_lower(w, [=](int64_t k) { return c * r[k]; });
+      add_to_diagonal(w, 1);
+      if (failed_ || !linalg::invert_spd(w, n_)) return false;
+      T* const g = step == 0 ? q : z;
+      fill_lower(g, [=](int64_t k) { return gamma * w[k]; });
+      add_to_diagonal(g, beta);
+      if (step > 0) {
+        mirror(g);
+        linalg::commuting_product(q, g, scratch_.t, n_);
+        std::swap(q, scratch_.t);
+      }
+      l = f.next_l;
+      if (step + 1 == plan_.steps) break;
+      // R <- beta^2 R + 2 beta gamma (I - W) / c + gamma^2 (W - W^2) / c
+      mirror(w);
+      linalg::square(w, z, n_);
+      const T keep = beta * beta;
+      const T linear = (gamma * gamma - 2 * beta * gamma) / c;
+      const T quadratic = gamma * gamma / c;
+      fill_lower(r, [=](int64_t k) { return keep * r[k] + (linear * w[k] - quadratic * z[k]); });
+      add_to_diagonal(r, 2 * beta * gamma / c);
+    }
+    scale_lower(q, 2 / ((1 + l) * divisor_));
+    return std::isfinite(square_sum(q));
+  }
+
+  // Two compositions of Zolotarev functions at most, then X <- 1.5 X - 0.5 X X^T X.
+  failure accurate(matrix<const T> x) {
+    T* const r = scratch_.r;
+    linalg::gram(x, r);
+    if (const failure failed = normalize(r)) return failed;
+    // ||R^-1||_F is at least 1 / (least s^2), and at most sqrt(n) times that.
+    constexpr double least = 1e-8;
+    double l = least;
+    const double square = divisor_ * divisor_;
+    fill_lower(scratch_.w, [=](int64_t k) { return r[k]; });
+    if (!failed_ && linalg::invert_spd(scratch_.w, n_)) {
+      const double sum = square_sum(scratch_.w);
+      if (std::isfinite(sum)) l = std::clamp(0.9 / std::sqrt(std::sqrt(sum) * square), least, 0.9);
+    }
+    int first = 0;
+    int second = 0;
+    const failure failed = with_retries(l, [&](double bound) {
+      choose_poles(bound, first, second);
+      return zolotarev_matrix(msign::zolotarev_for(bound, first), r, divisor_);
+    });
+    if (failed) return failed;
+    double error = msign::zolotarev_for(result_.lower_bound, first).error;
+    matrix<T> next = beside(x);
+    linalg::multiply(scratch_.q, x, next);
+    x = read_only(next);
+    linalg::gram(x, r);
+    if (second > 0) {
+      if (!zolotarev_matrix(msign::zolotarev_for((1 - error) / (1 + error), second), r, 1 + error))
+        return unstable();
+      next = beside(x);
+      linalg::multiply(scratch_.q, x, next);
+      x = read_only(next);
+      linalg::gram(x, r);
+    }
+    T* const q = scratch_.q;
+    fill_lower(q, [=](int64_t k) { return T{-0.5} * r[k]; });
+    add_to_diagonal(q, T{1.5});
+    result_.steps = first + second;
+    return finish(q, x);
+  }
+
+  // The fewest poles in all whose band the last step squares to below 1e-7.
+  static void choose_poles(double l, int& first, int& second) {
+    constexpr double wanted = 2.5e-4;
+    int best = INT32_MAX;
+    for (int r1 = 1; r1 <= msign::max_poles; ++r1) {
+      const double error = msign::zolotarev_for(l, r1).error;
+      int r2 = 0;
+      if (error > wanted) {
+        const double next_l = (1 - error) / (1 + error);
+        do ++r2;
+        while (r2 < msign::max_poles && msign::zolotarev_for(next_l, r2).error > wanted);
+        if (msign::zolotarev_for(next_l, r2).error > wanted) continue;
+      }
+      // A second function costs two more products.
+      const int cost = r1 + r2 + (r2 > 0 ? 2 : 0);
+      if (cost >= best) continue;
+      best = cost;
+      first = r1;
+      second = r2;
+    }
+  }
+
+  // ------------------------------------------------------------------ singular value decomposition
+
+  failure svd(const matrix<const T>& x) {
+    result_.norm = norm_;
+    output_ = destination(x);
+    if (n_ == 1) {
+      result_.rank = 1;
+      const stored_matrix from = {const_cast<T*>(x.data), x.stride, dtype_of<T>};
+      if (scale_matrix(context_, rows_, cols_, from, stored(output_), 1 / norm_) != STEEPEST_OK)
+        return executor_failed;
+      return {};
+    }
+    scratch<T>& m = scratch_;
+    if (!linalg::svd(whole(m.x), m.u, m.s, m.vt, m.work, m.work_size, m.integers))
+      return {STEEPEST_E_NOT_CONVERGED, "LAPACK's gesdd did not converge"};
+    const double tolerance =
+        plan_.rank_tolerance > 0
+            ? plan_.rank_tolerance
+            : static_cast<double>(std::max(rows_, cols_)) * (single_ ? FLT_EPSILON : DBL_EPSILON);
+    int64_t rank = 0;
+    while (rank < n_ && m.s[rank] > tolerance * m.s[0]) ++rank;
+    result_.rank = rank;
+    result_.norm = m.s[0];
+    linalg::product<T>({m.u, rows_, rank, n_}, {m.vt, rank, cols_, cols_}, output_);
+    return {};
+  }
+
+  steepest_context& context_;
+  const msign_plan& plan_;
+  const int64_t rows_, cols_, n_;
+  msign_result& result_;
+  scratch<T> scratch_;
+  matrix<T> target_ = {};  // the caller's own, where its type is T
+  matrix<T> output_ = {};  // where O is
+  double factor_ = 1;      // X is `factor_` times what the caller gave
+  bool single_ = false;    // what the caller gave has no more bits than a float
+  double norm_ = 0;        // ||X||_F
+  double divisor_ = 0;     // what X is divided by
+  failure failed_;
+};
+
+template <class T>
+failure compute(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
+                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
+                double norm, bool orthogonality, msign_result& result) {
+  return computation<T>(context, plan, rows, cols, memory, result)
+      .run(from, to, norm, orthogonality);
+}
+
+steepest_status clear_matrix(steepest_context& context, int64_t rows, int64_t cols,
+                             const stored_matrix& x) {
+  return for_each_row_group(
+      context, row_groups(rows, cols), [&](int64_t from, int64_t to, int64_t) {
+        const int64_t size = dtype_size(x.dtype);
+        auto* row = static_cast<std::byte*>(x.data) + from * x.stride * size;
+        for (int64_t i = from; i < to; ++i, row += x.stride * size)
+          std::fill(row, row + cols * size, std::byte{0});
+      });
+}
+
+}  // namespace
+
+size_t msign_bytes(const msign_plan& plan, int64_t rows, int64_t cols) {
+  arena counter;
+  if (plan.compute == STEEPEST_F64)
+    scratch<double>(counter, plan, rows, cols);
+  else
+    scratch<float>(counter, plan, rows, cols);
+  return counter.used();
+}
+
+void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
+               const stored_matrix& from, const stored_matrix& to, std::byte* memory,
+               bool orthogonality, msign_result& result) {
+  result = {STEEPEST_OK, "", 0, 0, -1, 0.0, 0.0, 0.0};
+  const auto end_with = [&](const failure& failed) {
+    result.status = failed.status;
+    result.reason = failed.reason;
+  };
+  norm_result norm = {};
+  // The scratch memory begins with the partial sums.
+  if (matrix_norm(context, rows, cols, from, reinterpret_cast<squares*>(memory), norm) !=
+      STEEPEST_OK)
+    return end_with(executor_failed);
+  if (norm.nonfinite != 0)
+    return end_with({STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite"});
+  if (norm.norm == 0) {
+    result.rank = 0;
+    if (orthogonality) result.orthogonality = 1;
+    if (clear_matrix(context, rows, cols, to) != STEEPEST_OK) end_with(executor_failed);
+    return;
+  }
+  const auto run = plan.compute == STEEPEST_F64 ? compute<double> : compute<float>;
+  end_with(run(context, plan, rows, cols, from, to, memory, norm.norm, orthogonality, result));
+}
+
+}  // namespace steepest
