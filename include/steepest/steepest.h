@@ -373,17 +373,17 @@ STEEPEST_API steepest_status steepest_workspace_init(void* workspace, size_t str
 #define STEEPEST_MSIGN_HALLEY 4             /* dynamically weighted Halley steps (QDWH) on the n x n
                                                side; two equal four poles */
 #define STEEPEST_MSIGN_SVD 5                /* LAPACK's gesdd: U_r V_r^T, r the numerical rank */
-#define STEEPEST_MSIGN_ACCURATE 6           /* in fp64: l from the spectrum, poles enough for it, and
-                                               one step 1.5 X - 0.5 X X^T X */
+#define STEEPEST_MSIGN_ACCURATE 6           /* in fp64: l from the spectrum, poles enough for it,
+                                               and one step 1.5 X - 0.5 X X^T X */
 
 /* Coefficients (a, b, c) per step of the two Newton-Schulz methods. */
-#define STEEPEST_COEF_KELLER 1        /* (3.4445, -4.7750, 2.0315) throughout: Keller Jordan's Muon and
-                                         torch.optim.Muon; 5 steps map [1e-3, 1] to 0.47..1.20 */
+#define STEEPEST_COEF_KELLER 1        /* (3.4445, -4.7750, 2.0315) throughout: Keller Jordan, torch;
+                                         5 steps map [1e-3, 1] to 0.471..1.202 */
 #define STEEPEST_COEF_CLASSIC 2       /* (15, -10, 3) / 8 throughout: converges, but slowly */
 #define STEEPEST_COEF_CUBIC 3         /* (3/2, -1/2, 0) throughout */
 #define STEEPEST_COEF_YOU 4           /* five rows by Jiacheng You: 0.475..1.145 */
-#define STEEPEST_COEF_POLAR_EXPRESS 5 /* Amsel et al., arXiv 2505.16932, with a safety factor of 1.01;
-                                         5 steps: 0.846..1.124 */
+#define STEEPEST_COEF_POLAR_EXPRESS 5 /* Amsel et al., arXiv 2505.16932, with a safety factor of
+                                         1.01; 5 steps: 0.846..1.124 */
 #define STEEPEST_COEF_CUSTOM 6        /* custom_coefficients */
 
 /* What X is divided by, so that its singular values are at most 1. Sums are formed in fp64 after
@@ -400,23 +400,25 @@ typedef struct steepest_msign_config {
   int32_t steps;                     /* 0: the method's default. NEWTON_SCHULZ, GRAM_: iterations, 1
                                         to 100, default 5; after the last row of a set that row
                                         repeats. RATIONAL: poles, 1 to 8, default 3. HALLEY: steps,
-                                        1 to 8, default 3. Ignored by SVD and ACCURATE. */
+                                        1 to 8, default 3. Ignored by AUTO, SVD and ACCURATE. */
   int32_t coefficients;              /* STEEPEST_COEF_*; used by the Newton-Schulz methods */
   int32_t normalization;             /* STEEPEST_NORM_*; ignored by SVD and ACCURATE */
   const double* custom_coefficients; /* CUSTOM: custom_count rows (a, b, c) */
-  double lower_bound;                /* l of RATIONAL and HALLEY, in [1e-3, 1) for fp32 arithmetic and
-                                        [1e-8, 1) for fp64; 0: 1e-3. An fp32 Gram matrix has lost what
-                                        lies below 2.4e-4 of the largest singular value, and with l
-                                        below 1e-3 its rounding errors are amplified beyond use. */
+  double lower_bound;                /* l of RATIONAL and HALLEY, in [1e-3, 1) for fp32 arithmetic
+                                        and [1e-8, 1) for fp64; 0: 1e-3. An fp32 Gram matrix has
+                                        lost what lies below 2.4e-4 of the largest singular value,
+                                        and with l below 1e-3 its rounding errors are amplified
+                                        beyond use. */
   double norm_bound;                 /* with NORM_BOUND: > 0 */
-  double rank_tolerance;             /* SVD: singular values up to this share of the largest count as
-                                        zero; 0: max(n, m) eps of x's type */
-  steepest_dtype compute_dtype;      /* F32 or F64; 0: F64 for F64 input and for ACCURATE, else F32 */
+  double rank_tolerance;             /* SVD: singular values up to this share of the largest count
+                                        as zero; 0: max(n, m) eps of x's type, fp32's for the
+                                        16-bit types */
+  steepest_dtype compute_dtype;      /* F32 or F64; 0: F64 for F64 input and ACCURATE, else F32 */
   int32_t reserved;
   int64_t custom_count;              /* rows of custom_coefficients; 0: `steps` */
-  const int32_t* restarts;           /* GRAM_NEWTON_SCHULZ: the steps (2..steps, rising) before which X
-                                        <- Q X and X X^T is formed anew; NULL: none for up to 5 steps,
-                                        before steps 3 and 5 for more */
+  const int32_t* restarts;           /* GRAM_NEWTON_SCHULZ: the steps (2..steps, rising) before
+                                        which X <- Q X and X X^T is formed anew; NULL: none for up
+                                        to 5 steps, before steps 3 and 5 for more */
   int64_t restart_count;             /* entries of `restarts` when it is not NULL */
 } steepest_msign_config;
 #define STEEPEST_MSIGN_CONFIG_INIT                                                        \
@@ -433,8 +435,8 @@ typedef struct steepest_msign_stats {
   int64_t rank;           /* SVD: the numerical rank; 0 for a zero matrix; -1: not known */
   double norm;            /* what x was divided by */
   double lower_bound;     /* the l used; 0 for methods without */
-  double orthogonality;   /* |O O^T - I|_F / sqrt(n) (O^T O for a tall O), before O is rounded to its
-                             storage type */
+  double orthogonality;   /* |O O^T - I|_F / sqrt(n) (O^T O for a tall O), before O is rounded to
+                             its storage type */
 } steepest_msign_stats;
 #define STEEPEST_MSIGN_STATS_INIT \
   {sizeof(steepest_msign_stats), STEEPEST_OK, 0, 0, 0, -1, 0.0, 0.0, 0.0}
@@ -481,7 +483,8 @@ STEEPEST_API steepest_status steepest_msign_batched(
     steepest_dtype dtype, const void* const* x, int64_t ldx, void* const* out, int64_t ldo,
     int64_t count, const steepest_workspace* workspace, steepest_msign_stats* stats);
 
-/* The bytes of workspace that steepest_msign_batched needs (steepest_msign: count = 1). Since 0.1. */
+/* The bytes of workspace that steepest_msign_batched needs (steepest_msign: count = 1).
+ * Since 0.1. */
 STEEPEST_API steepest_status steepest_msign_workspace_size(steepest_context* context,
                                                            const steepest_msign_config* config,
                                                            int64_t rows, int64_t cols,
@@ -491,7 +494,8 @@ STEEPEST_API steepest_status steepest_msign_workspace_size(steepest_context* con
 /* The values that the method, coefficients and steps of `config` take on singular values in
  * [lower_bound, 1], 0 < lower_bound <= 1: *low <= f(s) <= *high. Coefficient sets are also scanned
  * over (0, 1.001], as steepest_msign itself does before using one: a value that is negative or
- * above 1.6 there is STEEPEST_E_INVALID_ARGUMENT. SVD, ACCURATE: 1 and 1. Since 0.1. */
+ * above 1.6 there is STEEPEST_E_INVALID_ARGUMENT (so are fewer than four steps of POLAR_EXPRESS,
+ * whose rows lead up to 1.99 first). SVD, ACCURATE: 1 and 1. Since 0.1. */
 STEEPEST_API steepest_status steepest_msign_band(const steepest_msign_config* config,
                                                  double lower_bound, double* low, double* high);
 
@@ -505,28 +509,30 @@ STEEPEST_API steepest_status steepest_msign_coefficients(double lower_bound, int
 /* ------------------------------------------------------------------ Muon */
 
 #define STEEPEST_MOMENTUM_EMA 0     /* m = mu m + (1 - mu) g: Keller Jordan, torch.optim.Muon */
-#define STEEPEST_MOMENTUM_CLASSIC 1 /* m = mu m + g: Moonlight, Dion. The same direction; the buffer is
-                                       1 / (1 - mu) times as large. */
+#define STEEPEST_MOMENTUM_CLASSIC 1 /* m = mu m + g: Moonlight, Dion. The same direction; the buffer
+                                       is 1 / (1 - mu) times as large. */
 
 /* The scale s of the update s O, from fan_out (rows of W in y = W x) and fan_in (columns). */
-#define STEEPEST_SCALE_MATCH_RMS 0       /* value sqrt(max(out, in)): RMS(s O) = value for an O of full
-                                            rank. value = 0.2 is Adam's usual update RMS, so that an
-                                            AdamW learning rate and weight decay carry over (Moonlight,
-                                            arXiv 2502.16982; torch "match_rms_adamw") */
-#define STEEPEST_SCALE_EXACT_RMS 1       /* value / RMS(O): the same for any rank and any method; 0 if
-                                            O = 0 */
+#define STEEPEST_SCALE_MATCH_RMS 0       /* value sqrt(max(out, in)): RMS(s O) = value for an O of
+                                            full rank. value = 0.2 is Adam's usual update RMS, so
+                                            that an AdamW learning rate and weight decay carry over
+                                            (Moonlight, arXiv 2502.16982; torch "match_rms_adamw")
+                                            */
+#define STEEPEST_SCALE_EXACT_RMS 1       /* value / RMS(O): the same for any rank and any method; 0
+                                            if O = 0 */
 #define STEEPEST_SCALE_NONE 2            /* 1 */
-#define STEEPEST_SCALE_SQRT_MAX1_OUT_IN 3 /* sqrt(max(1, out / in)): Keller Jordan; torch "original" */
+#define STEEPEST_SCALE_SQRT_MAX1_OUT_IN 3 /* sqrt(max(1, out / in)): Keller Jordan; torch "original"
+                                             */
 #define STEEPEST_SCALE_SQRT_OUT_IN 4     /* sqrt(out / in): the spectral condition, muP */
 #define STEEPEST_SCALE_SQRT_MAX 5        /* sqrt(max(out, in)) */
 
-#define STEEPEST_MUON_NESTEROV (UINT64_C(1) << 0)       /* EMA: u = mu m + (1 - mu) g; CLASSIC: u = mu m
-                                                           + g; m the new one. INIT has it. */
+#define STEEPEST_MUON_NESTEROV (UINT64_C(1) << 0)       /* EMA: u = mu m + (1 - mu) g; CLASSIC: u =
+                                                           mu m + g; m the new one. INIT has it. */
 #define STEEPEST_MUON_CAUTIOUS_DECAY (UINT64_C(1) << 1) /* decay only where O * param >= 0
                                                            (arXiv 2510.12402) */
 #define STEEPEST_MUON_SKIP_NONFINITE (UINT64_C(1) << 2) /* as STEEPEST_ADAMW_SKIP_NONFINITE */
-#define STEEPEST_MUON_EMIT_DELTA (UINT64_C(1) << 3)     /* write new - old param to `delta`; `param` is
-                                                           only read */
+#define STEEPEST_MUON_EMIT_DELTA (UINT64_C(1) << 3)     /* write new - old param to `delta`; `param`
+                                                           is only read */
 #define STEEPEST_MUON_MAXIMIZE (UINT64_C(1) << 4)       /* g = -grad_scale * grad */
 
 typedef struct steepest_muon_config {
@@ -542,7 +548,8 @@ typedef struct steepest_muon_config {
   int32_t momentum_kind;               /* STEEPEST_MOMENTUM_* */
   int32_t scale_mode;                  /* STEEPEST_SCALE_* */
   const steepest_msign_config* msign;  /* NULL: the defaults */
-  int32_t* skipped;                    /* NULL, or set by a successful call to 1 if skipped, else 0 */
+  int32_t* skipped;                    /* NULL, or set by a successful call to 1 if skipped, else 0
+                                          */
 } steepest_muon_config;
 #define STEEPEST_MUON_CONFIG_INIT                                                            \
   {sizeof(steepest_muon_config), STEEPEST_MUON_NESTEROV, 1e-3, 0.95, 1e-2, 0.2, 1.0, 1, 0,   \
@@ -556,8 +563,9 @@ typedef struct steepest_muon_tensor {
   int64_t grad_ld;
   int64_t momentum_ld;
   int64_t delta_ld;
-  int64_t fan_out, fan_in; /* 0: rows and cols; with blocks, those of the block. Set both for a weight
-                              that is stored as in x W, or a convolution reshaped to a matrix. */
+  int64_t fan_out, fan_in; /* 0: rows and cols; with blocks, those of the block. Set both for a
+                              weight that is stored as in x W, or a convolution reshaped to a
+                              matrix. */
   void* param;
   const void* grad;        /* never modified */
   void* momentum;          /* m; zeros before step 1 */
@@ -589,9 +597,9 @@ STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t stru
  *
  * For hidden weight matrices. Embeddings, the output head, norms and biases belong to AdamW; with
  * SCALE_MATCH_RMS (the default) both take the same lr and weight decay. `scale_value` is what the
- * update RMS shall be, and steepest_adam_update_rms says what Adam's is: 0.2294 at beta1 = 0.9 under
- * pure noise, 0.2 to 0.4 in training. So an AdamW run with lr 3e-4, weight decay 0.1, beta1 0.9
- * becomes
+ * update RMS shall be, and steepest_adam_update_rms says what Adam's is: 0.2294 at beta1 = 0.9
+ * under pure noise, 0.2 to 0.4 in training. So an AdamW run with lr 3e-4, weight decay 0.1 and
+ * beta1 0.9 becomes
  *   steepest_muon_config config = STEEPEST_MUON_CONFIG_INIT;
  *   config.lr = 3e-4;  config.weight_decay = 0.1;
  *   steepest_adam_update_rms(0.9, 0.0, 0, &config.scale_value);
@@ -605,9 +613,9 @@ STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t stru
  * context, config, tensors, count: as steepest_adamw_step. Two tensors may be columns of one array,
  *            interleaved, with the same stride.
  * workspace  NULL: from the context. Else at least what steepest_muon_workspace_size says.
- * stats      NULL, or [count]: update_rms is RMS(s O), momentum_rms that of m divided by 1 - mu^step
- *            (CLASSIC: also times 1 - mu), snr_update is NaN, snr_momentum as for Adam with
- *            beta1 = mu.
+ * stats      NULL, or [count]: update_rms is RMS(s O), momentum_rms that of m divided by
+ *            1 - mu^step (CLASSIC: also times 1 - mu), snr_update is NaN, snr_momentum as for Adam
+ *            with beta1 = mu.
  *
  * Storage types: any mix of F32, BF16, F16 for param, grad, momentum and delta, computed in fp32;
  * F64 goes with F64 alone and is computed in fp64 (msign in its compute_dtype). u is formed from m

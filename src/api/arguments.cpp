@@ -113,8 +113,13 @@ memory_range matrix_range(const void* data, int64_t rows, int64_t cols, int64_t 
     return static_cast<uintptr_t>(elements << dtype_shift(dtype));
   };
   const bool gaps = rows > 1 && stride > cols;
-  return {begin, begin + bytes((rows - 1) * stride + cols), field, index, written,
-          gaps ? bytes(stride) : 0, gaps ? bytes(cols) : 0};
+  return {begin,
+          begin + bytes((rows - 1) * stride + cols),
+          field,
+          index,
+          written,
+          gaps ? bytes(stride) : 0,
+          gaps ? bytes(cols) : 0};
 }
 
 namespace {

@@ -18,15 +18,15 @@ steepest_status check_number(const char* function, const char* name, double valu
 
 steepest_status check_average(const char* function, const char* name, double beta, int64_t step,
                               const double* out, const char* out_name) {
-  if (const auto status =
-          check_number(function, name, beta, beta >= 0 && beta < 1, "in [0, 1)");
+  if (const auto status = check_number(function, name, beta, beta >= 0 && beta < 1, "in [0, 1)");
       status != STEEPEST_OK)
     return status;
   if (step < 0)
     return fail(STEEPEST_E_INVALID_ARGUMENT,
                 "%s: step is %lld: the first step is 1, and 0 is the steady state", function,
                 static_cast<long long>(step));
-  if (out == nullptr) return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: %s is null", function, out_name);
+  if (out == nullptr)
+    return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: %s is null", function, out_name);
   return STEEPEST_OK;
 }
 
@@ -58,9 +58,9 @@ steepest_status snr_of_update(double rms, double beta1, int64_t step, double* sn
 steepest_status snr_of_momentum(double momentum_rms, double grad_rms, double beta, int64_t step,
                                 double* snr) {
   constexpr char function[] = "snr_from_momentum";
-  if (const auto status = check_number(function, "grad_rms", grad_rms,
-                                       grad_rms > 0 && std::isfinite(grad_rms),
-                                       "finite and positive");
+  if (const auto status =
+          check_number(function, "grad_rms", grad_rms, grad_rms > 0 && std::isfinite(grad_rms),
+                       "finite and positive");
       status != STEEPEST_OK)
     return status;
   if (const auto status =
@@ -128,9 +128,8 @@ steepest_status entropy_of(const double* values, int64_t count, double* entropy)
 extern "C" {
 
 steepest_status steepest_adam_update_rms(double beta1, double snr, int64_t step, double* rms) {
-  return steepest::api::entry("adam_update_rms", [&] {
-    return steepest::api::update_rms(beta1, snr, step, rms);
-  });
+  return steepest::api::entry("adam_update_rms",
+                              [&] { return steepest::api::update_rms(beta1, snr, step, rms); });
 }
 
 steepest_status steepest_snr_from_update_rms(double update_rms, double beta1, int64_t step,
@@ -156,9 +155,8 @@ steepest_status steepest_singular_values(steepest_context* context, int64_t rows
 }
 
 steepest_status steepest_singular_entropy(const double* values, int64_t count, double* entropy) {
-  return steepest::api::entry("singular_entropy", [&] {
-    return steepest::api::entropy_of(values, count, entropy);
-  });
+  return steepest::api::entry("singular_entropy",
+                              [&] { return steepest::api::entropy_of(values, count, entropy); });
 }
 
 }  // extern "C"

@@ -83,8 +83,7 @@ class msign_call {
   }
 
   steepest_status workspace_size(steepest_context* given_context, size_t* bytes) {
-    if (bytes == nullptr)
-      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: bytes is null", function_);
+    if (bytes == nullptr) return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: bytes is null", function_);
     if (const auto status = load_msign_config({function_, "config"}, config, config_);
         status != STEEPEST_OK)
       return status;
@@ -96,7 +95,8 @@ class msign_call {
     *bytes = 0;
     if (shape.empty() || count == 0) return STEEPEST_OK;
     steepest_context* context = nullptr;
-    if (const auto status = resolve_context(function_, given_context, context); status != STEEPEST_OK)
+    if (const auto status = resolve_context(function_, given_context, context);
+        status != STEEPEST_OK)
       return status;
     workspace memory(context->pool);
     plan_memory(memory, msign_plan_for(config_, shape.dtype, shape.rows, shape.cols));
@@ -113,8 +113,9 @@ class msign_call {
 
   steepest_status check_matrices() const {
     const argument where = {function_, ""};
-    if (count < 0) return where.fail(STEEPEST_E_SHAPE, ".count is negative (%lld)", 
-                                     static_cast<long long>(count));
+    if (count < 0)
+      return where.fail(STEEPEST_E_SHAPE, ".count is negative (%lld)",
+                        static_cast<long long>(count));
     if (count > INT32_MAX)
       return where.fail(STEEPEST_E_SHAPE, ".count is too large (%lld)",
                         static_cast<long long>(count));
@@ -127,8 +128,8 @@ class msign_call {
         std::snprintf(x_name, sizeof x_name, "x[%lld]", static_cast<long long>(i));
         std::snprintf(out_name, sizeof out_name, "out[%lld]", static_cast<long long>(i));
       }
-      if (const auto status = check_matrix(where, x_name, "ldx", x[i], shape.rows, shape.cols, ldx,
-                                           shape.dtype);
+      if (const auto status =
+              check_matrix(where, x_name, "ldx", x[i], shape.rows, shape.cols, ldx, shape.dtype);
           status != STEEPEST_OK)
         return status;
       if (const auto status = check_matrix(where, out_name, "ldo", out[i], shape.rows, shape.cols,
@@ -157,8 +158,8 @@ class msign_call {
   }
 
   steepest_status run(steepest_context& context, const msign_plan& plan, workspace& memory) {
-    auto* scratch = memory.take<std::byte>(
-        static_cast<int64_t>(msign_bytes(plan, shape.rows, shape.cols)));
+    auto* scratch =
+        memory.take<std::byte>(static_cast<int64_t>(msign_bytes(plan, shape.rows, shape.cols)));
     auto* ranges = memory.take<memory_range>(2 * count);
     auto* keys = memory.take<range_key>(2 * count);
     if (const auto status = check_overlaps(ranges, keys); status != STEEPEST_OK) return status;
@@ -168,9 +169,8 @@ class msign_call {
     const size_t stride = stats != nullptr ? struct_size_of(stats) : 0;
     for (int64_t i = 0; i < count; ++i) {
       msign_result result = {};
-      msign_run(context, plan, shape.rows, shape.cols,
-                {const_cast<void*>(x[i]), ldx, shape.dtype}, {out[i], ldo, shape.dtype}, scratch,
-                stats != nullptr, result);
+      msign_run(context, plan, shape.rows, shape.cols, {const_cast<void*>(x[i]), ldx, shape.dtype},
+                {out[i], ldo, shape.dtype}, scratch, stats != nullptr, result);
       if (stats != nullptr) {
         auto* to = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
         store_struct(reinterpret_cast<steepest_msign_stats*>(to), stride,
@@ -184,8 +184,7 @@ class msign_call {
       if (result.status == STEEPEST_E_INTERNAL) break;
     }
     if (first_failure.status == STEEPEST_OK) return STEEPEST_OK;
-    if (!batched_)
-      return fail(first_failure.status, "%s: x: %s", function_, first_failure.reason);
+    if (!batched_) return fail(first_failure.status, "%s: x: %s", function_, first_failure.reason);
     return fail(first_failure.status, "%s: x[%lld]: %s", function_,
                 static_cast<long long>(failed_index), first_failure.reason);
   }
@@ -291,15 +290,13 @@ steepest_status steepest_msign_workspace_size(steepest_context* context,
 
 steepest_status steepest_msign_band(const steepest_msign_config* config, double lower_bound,
                                     double* low, double* high) {
-  return steepest::api::entry("msign_band", [&] {
-    return steepest::api::band(config, lower_bound, low, high);
-  });
+  return steepest::api::entry("msign_band",
+                              [&] { return steepest::api::band(config, lower_bound, low, high); });
 }
 
 steepest_status steepest_msign_coefficients(double lower_bound, int64_t steps, double* rows) {
-  return steepest::api::entry("msign_coefficients", [&] {
-    return steepest::api::coefficients(lower_bound, steps, rows);
-  });
+  return steepest::api::entry(
+      "msign_coefficients", [&] { return steepest::api::coefficients(lower_bound, steps, rows); });
 }
 
 }  // extern "C"

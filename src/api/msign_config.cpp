@@ -80,8 +80,8 @@ steepest_status check(const argument& where, const steepest_msign_config& config
   if (config.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(config.reserved));
-  if (const auto status = check_range(where, "method", config.method, STEEPEST_MSIGN_AUTO,
-                                      STEEPEST_MSIGN_ACCURATE);
+  if (const auto status =
+          check_range(where, "method", config.method, STEEPEST_MSIGN_AUTO, STEEPEST_MSIGN_ACCURATE);
       status != STEEPEST_OK)
     return status;
   if (const auto status = check_range(where, "coefficients", config.coefficients,
@@ -93,8 +93,8 @@ steepest_status check(const argument& where, const steepest_msign_config& config
       status != STEEPEST_OK)
     return status;
   const bool polynomial = is_newton_schulz(config.method);
-  if (const auto status = check_range(where, "steps", config.steps, 0,
-                                      polynomial ? 100 : msign::max_poles);
+  if (const auto status =
+          check_range(where, "steps", config.steps, 0, polynomial ? 100 : msign::max_poles);
       status != STEEPEST_OK)
     return status;
   if (config.normalization == STEEPEST_NORM_BOUND &&

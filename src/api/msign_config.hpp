@@ -6,7 +6,8 @@
 
 namespace steepest::api {
 
-// Reads a config, or the defaults for NULL, and checks all that does not depend on the element type.
+// Reads a config, or the defaults for NULL, and checks all that does not depend on the element
+// type.
 steepest_status load_msign_config(const argument& where, const steepest_msign_config* given,
                                   steepest_msign_config& config);
 

@@ -150,8 +150,7 @@ class tensor_list {
         status != STEEPEST_OK)
       return status;
     call_config_ = call_config;
-    return call_config == nullptr ? STEEPEST_OK
-                                  : load_config({function, "config"}, call_config);
+    return call_config == nullptr ? STEEPEST_OK : load_config({function, "config"}, call_config);
   }
 
   steepest_status read(int64_t i) {
@@ -166,8 +165,7 @@ class tensor_list {
     if (new_group)
       if (const auto status = load_config(config_argument(i), source); status != STEEPEST_OK)
         return status;
-    if (const auto status =
-            check_msign_types({function_, "config.msign"}, msign, work_dtype());
+    if (const auto status = check_msign_types({function_, "config.msign"}, msign, work_dtype());
         status != STEEPEST_OK)
       return status;
     return check_tensor(at(i), tensor, config);
@@ -215,8 +213,8 @@ muon_job job_of(const tensor_list& list) {
           buffers.uses[3].stride,
           t.fan_out,
           t.fan_in,
-          {t.param, t.grad, t.momentum, emit_delta ? t.delta : nullptr, t.param_dtype,
-           t.grad_dtype, t.momentum_dtype, t.delta_dtype},
+          {t.param, t.grad, t.momentum, emit_delta ? t.delta : nullptr, t.param_dtype, t.grad_dtype,
+           t.momentum_dtype, t.delta_dtype},
           t.blocks,
           t.blocks != nullptr ? t.block_count : 1,
           t.block_axis == 1,
@@ -265,8 +263,7 @@ class muon_call {
   }
 
   steepest_status workspace_size(steepest_context* given_context, size_t* bytes) {
-    if (bytes == nullptr)
-      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: bytes is null", function_);
+    if (bytes == nullptr) return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: bytes is null", function_);
     if (const auto status = list_.open(function_, config_, tensors_, count_); status != STEEPEST_OK)
       return status;
     steepest_context* context = nullptr;

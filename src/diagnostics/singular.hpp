@@ -12,8 +12,9 @@ namespace steepest {
 
 size_t singular_values_bytes(int64_t rows, int64_t cols);
 
-// rows, cols > 0; values[min(rows, cols)], falling. Returns OK, NONFINITE, NOT_CONVERGED or INTERNAL, with values
-// untouched and *reason set unless OK. `memory` has singular_values_bytes, aligned to 64.
+// rows, cols > 0; values[min(rows, cols)], falling. Returns OK, NONFINITE, NOT_CONVERGED or
+// INTERNAL, with values untouched and *reason set unless OK. `memory` has singular_values_bytes,
+// aligned to 64.
 steepest_status singular_values(steepest_context& context, int64_t rows, int64_t cols,
                                 const stored_matrix& x, std::byte* memory, double* values,
                                 const char*& reason);

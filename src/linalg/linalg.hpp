@@ -2,8 +2,8 @@
 // The matrix operations that msign is made of. Matrices are row-major. A symmetric n x n matrix has
 // stride n, and only its lower triangle holds values unless it is called full.
 //
-// The provider is OpenBLAS with LAPACKE (openblas.cpp): its calls are made one at a time per process
-// and with whatever number of threads the application has given it.
+// The provider is OpenBLAS with LAPACKE (openblas.cpp): its calls are made one at a time per
+// process and with whatever number of threads the application has given it.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ void multiply(const T* s, const matrix<const T>& x, const matrix<T>& out);
 template <class T>
 void square(const T* a, T* c, int64_t n);
 
-// c = A B for symmetric A and full symmetric B that commute: symmetric up to rounding. Every element
-// of c is written.
+// c = A B for symmetric A and full symmetric B that commute: symmetric up to rounding. Every
+// element of c is written.
 template <class T>
 void commuting_product(const T* a, const T* b, T* c, int64_t n);
 

@@ -17,8 +17,8 @@ namespace {
 class blas_call {
  public:
   blas_call() {
-    static const int registered = pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); },
-                                                 [] { mutex().unlock(); });
+    static const int registered =
+        pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
     (void)registered;
     mutex().lock();
   }
@@ -60,8 +60,7 @@ struct blas {
   }
   static void gemm(blasint m, blasint n, blasint k, const float* a, blasint lda, const float* b,
                    blasint ldb, float* c, blasint ldc) {
-    cblas_sgemm(row_major, CblasNoTrans, CblasNoTrans, m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c,
-                ldc);
+    cblas_sgemm(row_major, CblasNoTrans, CblasNoTrans, m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
   }
   static void gemm(blasint m, blasint n, blasint k, const double* a, blasint lda, const double* b,
                    blasint ldb, double* c, blasint ldc) {
@@ -167,14 +166,14 @@ int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
   return static_cast<int64_t>(std::ceil(static_cast<double>(answer) * (1 + 1e-6))) + 1;
 }
 
-#define STEEPEST_INSTANTIATE(T)                                                                 \
-  template void gram(const matrix<const T>&, T*);                                               \
-  template void multiply(const T*, const matrix<const T>&, const matrix<T>&);                   \
-  template void square(const T*, T*, int64_t);                                                  \
-  template void commuting_product(const T*, const T*, T*, int64_t);                             \
-  template bool invert_spd(T*, int64_t);                                                        \
-  template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&);      \
-  template bool svd(const matrix<T>&, T*, T*, T*, T*, int64_t, int32_t*);                       \
+#define STEEPEST_INSTANTIATE(T)                                                            \
+  template void gram(const matrix<const T>&, T*);                                          \
+  template void multiply(const T*, const matrix<const T>&, const matrix<T>&);              \
+  template void square(const T*, T*, int64_t);                                             \
+  template void commuting_product(const T*, const T*, T*, int64_t);                        \
+  template bool invert_spd(T*, int64_t);                                                   \
+  template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&); \
+  template bool svd(const matrix<T>&, T*, T*, T*, T*, int64_t, int32_t*);                  \
   template int64_t svd_work_size<T>(int64_t, int64_t, bool);
 STEEPEST_INSTANTIATE(float)
 STEEPEST_INSTANTIATE(double)

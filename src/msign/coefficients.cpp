@@ -138,7 +138,8 @@ void elliptic_points(double l, int poles, double* c) {
   for (int i = 1; i <= 2 * poles; ++i) {
     // 2^n a_n u, with u = i K' / (2r + 1) and K' = pi / (2 a_n).
     double angle = std::ldexp(std::numbers::pi / 2 * i / (2 * poles + 1), n);
-    for (int k = n; k > 0; --k) angle = (angle + std::asin(difference[k] / a[k] * std::sin(angle))) / 2;
+    for (int k = n; k > 0; --k)
+      angle = (angle + std::asin(difference[k] / a[k] * std::sin(angle))) / 2;
     const double tangent = std::tan(angle);
     c[i - 1] = l * l * tangent * tangent;
   }

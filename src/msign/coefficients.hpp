@@ -69,8 +69,8 @@ band band_of(const F& f, double from, double to);
 // What keeps a coefficient set from being used.
 enum class scan_result { safe, negative, too_large };
 
-// Scans `steps` steps of the set over (0, 1.001]: an intermediate value that is negative, or a final
-// one above 1.6, is unsafe. `where` and `value` are set then.
+// Scans `steps` steps of the set over (0, 1.001]: an intermediate value that is negative, or a
+// final one above 1.6, is unsafe. `where` and `value` are set then.
 scan_result scan(const coefficient_set& set, int64_t steps, double& where, double& value);
 
 }  // namespace steepest::msign

@@ -38,10 +38,9 @@ struct scratch {
   scratch(arena& memory, const msign_plan& plan, int64_t rows, int64_t cols) {
     const int64_t n = std::min(rows, cols);
     const bool svd = plan.method == STEEPEST_MSIGN_SVD && n > 1;
-    const bool rational = plan.method == STEEPEST_MSIGN_RATIONAL ||
-                          plan.method == STEEPEST_MSIGN_ACCURATE;
-    partial = memory.take<squares>(
-        std::max(row_groups(rows, cols).count, row_groups(n, n).count));
+    const bool rational =
+        plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_ACCURATE;
+    partial = memory.take<squares>(std::max(row_groups(rows, cols).count, row_groups(n, n).count));
     x = memory.take<T>(rows * cols);
     y = memory.take<T>(rows * cols);
     r = memory.take<T>(n * n);  // also for ||O O^T - I||
@@ -77,8 +76,7 @@ class computation {
         result_(result), scratch_(make_scratch(memory)) {}
 
   // `norm` is ||from||_F, neither zero nor infinite.
-  failure run(const stored_matrix& from, const stored_matrix& to, double norm,
-              bool orthogonality) {
+  failure run(const stored_matrix& from, const stored_matrix& to, double norm, bool orthogonality) {
     // Squares of what lies near 1 stay in range. A power of two changes no bit of the result.
     const int exponent = std::ilogb(norm);
     factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
@@ -97,8 +95,7 @@ class computation {
     norm_ = norm * factor_;
     if (const failure failed = dispatch(x)) return failed;
     result_.norm /= factor_;
-    if (!direct &&
-        scale_matrix(context_, rows_, cols_, stored(output_), to, 1.0) != STEEPEST_OK)
+    if (!direct && scale_matrix(context_, rows_, cols_, stored(output_), to, 1.0) != STEEPEST_OK)
       return executor_failed;
     if (orthogonality) result_.orthogonality = departure(output_);
     return {};
@@ -137,8 +134,8 @@ class computation {
   // body(row, length) for the part of each row on and below the diagonal.
   template <class F>
   void lower_rows(F body) {
-    const auto status = for_each_row_group(
-        context_, row_groups(n_, n_), [&](int64_t from, int64_t to, int64_t) {
+    const auto status =
+        for_each_row_group(context_, row_groups(n_, n_), [&](int64_t from, int64_t to, int64_t) {
           for (int64_t i = from; i < to; ++i) body(i * n_, i);
         });
     if (status != STEEPEST_OK) failed_ = executor_failed;
@@ -200,8 +197,7 @@ class computation {
   // What X is divided by, given the Gram matrix r of X.
   failure normalize(const T* r) {
     double norm = norm_;
-    if (plan_.normalization != STEEPEST_NORM_FROBENIUS ||
-        plan_.method == STEEPEST_MSIGN_ACCURATE) {
+    if (plan_.normalization != STEEPEST_NORM_FROBENIUS || plan_.method == STEEPEST_MSIGN_ACCURATE) {
       const double sum = square_sum(r);
       norm = std::sqrt(std::sqrt(sum));
       if (plan_.normalization == STEEPEST_NORM_BOUND && plan_.method != STEEPEST_MSIGN_ACCURATE) {
@@ -209,8 +205,7 @@ class computation {
         const double least = std::sqrt(sum) / norm_;
         norm = plan_.norm_bound * factor_;
         if (!(norm * (1 + 1e-3) >= least))
-          return {STEEPEST_E_NOT_CONVERGED,
-                  "norm_bound is less than the largest singular value"};
+          return {STEEPEST_E_NOT_CONVERGED, "norm_bound is less than the largest singular value"};
       }
     }
     divisor_ = norm;
@@ -529,21 +524,21 @@ class computation {
 
 template <class T>
 failure compute(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
-                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
-                double norm, bool orthogonality, msign_result& result) {
+                const stored_matrix& from, const stored_matrix& to, std::byte* memory, double norm,
+                bool orthogonality, msign_result& result) {
   return computation<T>(context, plan, rows, cols, memory, result)
       .run(from, to, norm, orthogonality);
 }
 
 steepest_status clear_matrix(steepest_context& context, int64_t rows, int64_t cols,
                              const stored_matrix& x) {
-  return for_each_row_group(
-      context, row_groups(rows, cols), [&](int64_t from, int64_t to, int64_t) {
-        const int64_t size = dtype_size(x.dtype);
-        auto* row = static_cast<std::byte*>(x.data) + from * x.stride * size;
-        for (int64_t i = from; i < to; ++i, row += x.stride * size)
-          std::fill(row, row + cols * size, std::byte{0});
-      });
+  return for_each_row_group(context, row_groups(rows, cols),
+                            [&](int64_t from, int64_t to, int64_t) {
+                              const int64_t size = dtype_size(x.dtype);
+                              auto* row = static_cast<std::byte*>(x.data) + from * x.stride * size;
+                              for (int64_t i = from; i < to; ++i, row += x.stride * size)
+                                std::fill(row, row + cols * size, std::byte{0});
+                            });
 }
 
 }  // namespace

@@ -19,8 +19,8 @@ struct msign_plan {
   const int32_t* restarts;  // or null: the default list
   int64_t restart_count;
   double lower_bound, norm_bound;
-  double rank_tolerance;  // 0: the default
-  steepest_dtype compute;   // F32 or F64
+  double rank_tolerance;   // 0: the default
+  steepest_dtype compute;  // F32 or F64
 };
 
 // Fills in the defaults of a checked config for one shape. `dtype` is x's.
@@ -51,14 +51,14 @@ struct msign_result {
 
 size_t msign_bytes(const msign_plan& plan, int64_t rows, int64_t cols);
 
-// rows and cols > 0. `memory` has msign_bytes, aligned to 64. `from` is only read; `to` may be `from`
-// itself and is only written if all goes well. Sets result.orthogonality if asked to.
+// rows and cols > 0. `memory` has msign_bytes, aligned to 64. `from` is only read; `to` may be
+// `from` itself and is only written if all goes well. Sets result.orthogonality if asked to.
 void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
                bool orthogonality, msign_result& result);
 
-// |X|_F over a matrix in any storage type, free of overflow and underflow, and the elements that are
-// not finite. partial[row_groups(rows, cols).count] is scratch.
+// |X|_F over a matrix in any storage type, free of overflow and underflow, and the elements that
+// are not finite. partial[row_groups(rows, cols).count] is scratch.
 struct squares;
 struct norm_result;
 steepest_status matrix_norm(steepest_context& context, int64_t rows, int64_t cols,

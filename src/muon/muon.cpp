@@ -33,8 +33,8 @@ steepest_status for_each_block(const muon_job& job, F body) {
     const int64_t length = job.blocks != nullptr ? job.blocks[i]
                            : job.column_blocks   ? job.cols
                                                  : job.rows;
-    const block part = job.column_blocks ? block{0, at, job.rows, length}
-                                         : block{at, 0, length, job.cols};
+    const block part =
+        job.column_blocks ? block{0, at, job.rows, length} : block{at, 0, length, job.cols};
     if (const auto status = body(part, i); status != STEEPEST_OK) return status;
     at += length;
   }
@@ -71,9 +71,9 @@ struct scratch {
 };
 
 void* at(const void* base, steepest_dtype dtype, int64_t element) {
-  return base == nullptr ? nullptr
-                         : static_cast<std::byte*>(const_cast<void*>(base)) +
-                               element * dtype_size(dtype);
+  return base == nullptr
+             ? nullptr
+             : static_cast<std::byte*>(const_cast<void*>(base)) + element * dtype_size(dtype);
 }
 
 muon_buffers piece(const muon_job& job, int64_t row, int64_t col) {
@@ -131,8 +131,7 @@ steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, s
 }
 
 steepest_status muon_run(steepest_context& context, const muon_job& job, std::byte* memory,
-                         steepest_step_stats* stats, steepest_status& status,
-                         const char*& reason) {
+                         steepest_step_stats* stats, steepest_status& status, const char*& reason) {
   const steepest_muon_config& config = *job.config;
   arena slices(memory);
   const scratch s(slices, job);
@@ -183,9 +182,9 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
         return failed;
     const double rms =
         norm.norm / std::sqrt(static_cast<double>(part.rows) * static_cast<double>(part.cols));
-    s.scales[i] = !exact ? muon_scale(config.scale_mode, config.scale_value,
-                                      static_cast<double>(job.fan_out ? job.fan_out : part.rows),
-                                      static_cast<double>(job.fan_in ? job.fan_in : part.cols))
+    s.scales[i] = !exact    ? muon_scale(config.scale_mode, config.scale_value,
+                                         static_cast<double>(job.fan_out ? job.fan_out : part.rows),
+                                         static_cast<double>(job.fan_in ? job.fan_in : part.cols))
                   : rms > 0 ? config.scale_value / rms
                             : 0;
     const double length = s.scales[i] * norm.norm;
@@ -221,14 +220,14 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
   if (executed != STEEPEST_OK || stats == nullptr) return executed;
 
   const bool ema = config.momentum_kind == STEEPEST_MOMENTUM_EMA;
-  const double correction = (ema ? 1 : 1 - config.momentum) /
-                            one_minus_power(config.momentum, config.step);
+  const double correction =
+      (ema ? 1 : 1 - config.momentum) / one_minus_power(config.momentum, config.step);
   stats->update_rms = std::sqrt(update_squares / elements);
   stats->grad_rms = std::sqrt(gradient.grad / elements);
   stats->momentum_rms = std::sqrt(gradient.momentum / elements) * correction;
   stats->param_rms = std::sqrt(param_squares / elements);
-  stats->snr_momentum = snr_from_momentum(stats->momentum_rms, stats->grad_rms, config.momentum,
-                                          config.step);
+  stats->snr_momentum =
+      snr_from_momentum(stats->momentum_rms, stats->grad_rms, config.momentum, config.step);
   return STEEPEST_OK;
 }
 

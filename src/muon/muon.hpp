@@ -33,8 +33,9 @@ size_t muon_bytes(const muon_job& job);
 steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, std::byte* memory,
                                int64_t& nonfinite);
 
-// `memory` has muon_bytes, aligned to 64. `stats` may be null. Returns INTERNAL if the executor failed; what is
-// wrong with the tensor itself, which is then untouched, is in `status` and `reason`.
+// `memory` has muon_bytes, aligned to 64. `stats` may be null. Returns INTERNAL if the executor
+// failed; what is wrong with the tensor itself, which is then untouched, is in `status` and
+// `reason`.
 steepest_status muon_run(steepest_context& context, const muon_job& job, std::byte* memory,
                          steepest_step_stats* stats, steepest_status& status, const char*& reason);
 

@@ -14,12 +14,13 @@ struct row_groups {
   int64_t rows, rows_each, count;
 
   row_groups(int64_t row_count, int64_t row_length)
-      : rows(row_count), rows_each(std::max<int64_t>(1, tile_elements / std::max<int64_t>(1, row_length))),
+      : rows(row_count),
+        rows_each(std::max<int64_t>(1, tile_elements / std::max<int64_t>(1, row_length))),
         count((row_count + rows_each - 1) / rows_each) {}
 };
 
-// Calls body(from, to, group) for each group of rows [from, to). A matrix of few groups stays on the
-// calling thread.
+// Calls body(from, to, group) for each group of rows [from, to). A matrix of few groups stays on
+// the calling thread.
 template <class F>
 steepest_status for_each_row_group(steepest_context& context, const row_groups& groups, F body) {
   constexpr int64_t threshold = 8;

@@ -136,8 +136,7 @@ void adamw_statistics(const adamw_job& job, const adamw_sums* sums, steepest_ste
   stats.nonfinite = total.nonfinite;
   const double momentum_over_grad = stats.momentum_rms / stats.grad_rms;
   stats.snr_update = snr_above(prepared.snr_floor, stats.update_rms * stats.update_rms);
-  stats.snr_momentum =
-      snr_above(prepared.snr_floor, momentum_over_grad * momentum_over_grad);
+  stats.snr_momentum = snr_above(prepared.snr_floor, momentum_over_grad * momentum_over_grad);
 }
 
 }  // namespace steepest

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The element-wise ends of a Muon step: from gradient and momentum to the matrix u that msign takes,
-// and from O = msign(u) back to momentum and parameters.
+// The element-wise ends of a Muon step: from gradient and momentum to the matrix u that msign
+// takes, and from O = msign(u) back to momentum and parameters.
 #pragma once
 
 #include <cstdint>

@@ -45,9 +45,9 @@ struct norm_result {
   int64_t nonfinite;
 };
 
-// attempt(scale) sets `result` to a norm whose squares were formed from scaled elements. Doubles whose
-// squares leave the range of a double get another attempt, scaled by a power of two. Below the lower
-// limit, squares that matter may have lost bits to underflow.
+// attempt(scale) sets `result` to a norm whose squares were formed from scaled elements. Doubles
+// whose squares leave the range of a double get another attempt, scaled by a power of two. Below
+// the lower limit, squares that matter may have lost bits to underflow.
 template <class F>
 steepest_status scaled_attempts(F& attempt, bool doubles, const norm_result& result) {
   const steepest_status status = attempt(1.0);
