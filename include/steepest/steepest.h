@@ -513,18 +513,17 @@ STEEPEST_API steepest_status steepest_msign_coefficients(double lower_bound, int
                                        is 1 / (1 - mu) times as large. */
 
 /* The scale s of the update s O, from fan_out (rows of W in y = W x) and fan_in (columns). */
-#define STEEPEST_SCALE_MATCH_RMS 0       /* value sqrt(max(out, in)): RMS(s O) = value for an O of
-                                            full rank. value = 0.2 is Adam's usual update RMS, so
-                                            that an AdamW learning rate and weight decay carry over
-                                            (Moonlight, arXiv 2502.16982; torch "match_rms_adamw")
-                                            */
-#define STEEPEST_SCALE_EXACT_RMS 1       /* value / RMS(O): the same for any rank and any method; 0
-                                            if O = 0 */
-#define STEEPEST_SCALE_NONE 2            /* 1 */
-#define STEEPEST_SCALE_SQRT_MAX1_OUT_IN 3 /* sqrt(max(1, out / in)): Keller Jordan; torch "original"
-                                             */
-#define STEEPEST_SCALE_SQRT_OUT_IN 4     /* sqrt(out / in): the spectral condition, muP */
-#define STEEPEST_SCALE_SQRT_MAX 5        /* sqrt(max(out, in)) */
+#define STEEPEST_SCALE_MATCH_RMS 0        /* value sqrt(max(out, in)): RMS(s O) = value for an O of
+                                             full rank. 0.2 is Adam's usual update RMS, so that an
+                                             AdamW lr and weight decay carry over (Moonlight,
+                                             arXiv 2502.16982; torch "match_rms_adamw"). */
+#define STEEPEST_SCALE_EXACT_RMS 1        /* value / RMS(O): the same for any rank and any method;
+                                             0 if O = 0 */
+#define STEEPEST_SCALE_NONE 2             /* 1 */
+#define STEEPEST_SCALE_SQRT_MAX1_OUT_IN 3 /* sqrt(max(1, out / in)): Keller Jordan; torch
+                                             "original" */
+#define STEEPEST_SCALE_SQRT_OUT_IN 4      /* sqrt(out / in): the spectral condition, muP */
+#define STEEPEST_SCALE_SQRT_MAX 5         /* sqrt(max(out, in)) */
 
 #define STEEPEST_MUON_NESTEROV (UINT64_C(1) << 0)       /* EMA: u = mu m + (1 - mu) g; CLASSIC: u =
                                                            mu m + g; m the new one. INIT has it. */
@@ -545,11 +544,10 @@ typedef struct steepest_muon_config {
   double grad_scale;   /* every gradient is multiplied by it first */
   int64_t step;        /* >= 1; only the statistics need it */
   uint64_t seed;       /* not used yet */
-  int32_t momentum_kind;               /* STEEPEST_MOMENTUM_* */
-  int32_t scale_mode;                  /* STEEPEST_SCALE_* */
-  const steepest_msign_config* msign;  /* NULL: the defaults */
-  int32_t* skipped;                    /* NULL, or set by a successful call to 1 if skipped, else 0
-                                          */
+  int32_t momentum_kind; /* STEEPEST_MOMENTUM_* */
+  int32_t scale_mode;    /* STEEPEST_SCALE_* */
+  const steepest_msign_config* msign; /* NULL: the defaults */
+  int32_t* skipped;      /* NULL, or set by a successful call to 1 if it was skipped, else 0 */
 } steepest_muon_config;
 #define STEEPEST_MUON_CONFIG_INIT                                                            \
   {sizeof(steepest_muon_config), STEEPEST_MUON_NESTEROV, 1e-3, 0.95, 1e-2, 0.2, 1.0, 1, 0,   \
