@@ -59,6 +59,33 @@ def row(benchmark):
     ]
 
 
+def matrix_row(benchmark):
+    _, method, size = benchmark["name"].split("/")[:3]
+    seconds, flops = benchmark["seconds"], benchmark["flops"]
+    known = flops > 0
+    return [
+        method,
+        size,
+        int(benchmark["threads"]),
+        f"{seconds * 1e3:,.2f}",
+        f"{flops / seconds / 1e9:.0f}" if known else "",
+        f"{flops / benchmark['peak_seconds'] / 1e9:.0f}" if known else "",
+        with_quartiles(benchmark, "peak"),
+        f"{benchmark['error']:.1e}",
+    ]
+
+
+MATRIX_HEADERS = [
+    "msign",
+    "matrix",
+    "threads",
+    "ms/call",
+    "useful GFLOP/s",
+    "FMA peak GFLOP/s",
+    "share of peak (quartiles)",
+    "error",
+]
+
 HEADERS = [
     "benchmark",
     "type",
@@ -103,15 +130,19 @@ def main():
     facts["Library"] = reports[0]["context"]["steepest"]
     facts["ISA level"] = reports[0]["context"]["isa"]
     machine.print_header(facts, options.markdown)
-    print(
-        tabulate.tabulate(
-            [row(b) for b in benchmarks],
-            headers=HEADERS,
-            tablefmt="github" if options.markdown else "simple",
-            disable_numparse=True,
-            colalign=("left", "left") + ("right",) * (len(HEADERS) - 2),
+    matrices = [b for b in benchmarks if "flops" in b]
+    vectors = [b for b in benchmarks if "flops" not in b]
+    tables = [(HEADERS, [row(b) for b in vectors])]
+    tables.append((MATRIX_HEADERS, [matrix_row(b) for b in matrices]))
+    style = "github" if options.markdown else "simple"
+    for headers, rows in tables:
+        if not rows:
+            continue
+        align = ("left", "left") + ("right",) * (len(headers) - 2)
+        text = tabulate.tabulate(
+            rows, headers=headers, tablefmt=style, disable_numparse=True, colalign=align
         )
-    )
+        print(text, end="\n\n")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "benchmarks": benchmarks}, indent=1))
 
