@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Trains a character-level language model on text files with libsteepest's AdamW.
+// Trains a character-level language model on text files with libsteepest's AdamW and Muon.
 //   text        reading, splitting, vocabulary
 //   model       forward and backward; matmul and workers below it
 //   optimizer   the calls to libsteepest
 //   train       the loop; progress shows it
-//   report      the table at the end; compressors for comparison
+//   report      the tables at the end; compressors for comparison
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +24,9 @@
 #include "text.hpp"
 #include "train.hpp"
 
+// OpenBLAS does Muon's matrix products. How many threads it may have is for the program to say.
+extern "C" void openblas_set_num_threads(int threads);
+
 namespace char_lm {
 namespace {
 
@@ -41,6 +44,7 @@ void run(const options& chosen) {
       training.positions.size(), held_out.positions.size(), known.size() - 1);
 
   const optimizer_context context(chosen.threads);
+  openblas_set_num_threads(context.threads());
   workers threads(context.threads());
   const model_shape shape{known.size(), chosen.context, chosen.embedding, chosen.hidden,
                           chosen.layers};
@@ -49,27 +53,51 @@ void run(const options& chosen) {
     throw std::runtime_error("this model and batch need " + std::to_string(memory * 1e-9) +
                              " GB of memory, 2 GB is the limit here; try a smaller --hidden, "
                              "--layers, --context, --embed or --batch");
-  model<float> net(shape, chosen.batch, chosen.seed, threads);
-  std::printf(
-      "Model: %lld parameters: %lld characters x %lld, %lld hidden layers of %lld, "
-      "softmax over %d\n",
-      static_cast<long long>(net.parameters()), static_cast<long long>(chosen.context),
-      static_cast<long long>(chosen.embedding), static_cast<long long>(chosen.layers),
-      static_cast<long long>(chosen.hidden), known.size());
-  adamw optimizer(context, net.tensors(),
-                  {chosen.beta1, chosen.beta2, chosen.weight_decay, chosen.clip});
-
   const double predicted = std::sqrt((1 - chosen.beta1) / (1 + chosen.beta1));
   std::printf(
-      "Update RMS is Adam's update before the learning rate, over all parameters. Predicted:\n"
-      "sqrt((1-beta1)/(1+beta1)), after warm-up, where noise dominates the gradients. SNR is the\n"
-      "gradients' signal-to-noise ratio |mean|^2 / |deviation|^2, read off the momentum.\n\n");
-  progress display(predicted);
-  const training_result result = train(net, optimizer, training, held_out, chosen, display);
-  print_report(text, net, context, optimizer, result, chosen);
+      "Model: %lld characters x %lld, %lld hidden layers of %lld, softmax over %d\n"
+      "Update RMS is the update before the learning rate, over all parameters. Adam's is "
+      "predicted\n"
+      "to be sqrt((1-beta1)/(1+beta1)) after warm-up, where noise dominates the gradients; Muon's "
+      "is\n"
+      "scaled to that. SNR is the gradients' signal-to-noise ratio |mean|^2 / |deviation|^2, read "
+      "off\n"
+      "the momentum.\n",
+      static_cast<long long>(chosen.context), static_cast<long long>(chosen.embedding),
+      static_cast<long long>(chosen.layers), static_cast<long long>(chosen.hidden), known.size());
+
+  // Both trainings start from the same parameters and see the same batches.
+  std::vector<outcome> outcomes;
+  std::int64_t parameters = 0;
+  std::string text_sample;
+  for (const bool muon : {false, true}) {
+    if (chosen.optimizer == (muon ? "adamw" : "muon")) continue;
+    options current = chosen;
+    if (!outcomes.empty()) {
+      current.steps = outcomes.front().training.steps;
+      current.seconds = 0;
+    }
+    outcome result;
+    result.optimizer = muon ? "Muon + AdamW" : "AdamW";
+    std::printf("\n%s\n", muon ? "Muon on the hidden matrices, AdamW on the rest" : "AdamW");
+    model<float> net(shape, chosen.batch, chosen.seed, threads);
+    optimizer with(
+        context, net.tensors(),
+        {muon, chosen.beta1, chosen.beta2, chosen.weight_decay, chosen.momentum, chosen.clip});
+    progress display(predicted);
+    result.training = train(net, with, training, held_out, current, display);
+    result.norm_seconds = with.norm_seconds();
+    result.adamw_seconds = with.adamw_seconds();
+    result.muon_seconds = with.muon_seconds();
+    result.hidden = hidden_spectra(context, net.tensors());
+    outcomes.push_back(result);
+    parameters = net.parameters();
+    if (chosen.sample_length > 0) text_sample = sample(net, known, join(text.held_out), chosen);
+  }
+  print_report(text, parameters, context, outcomes, chosen);
   if (chosen.sample_length > 0)
-    std::printf("\nSample at temperature %g\n%s\n", chosen.temperature,
-                sample(net, known, join(text.held_out), chosen).c_str());
+    std::printf("\nSample of the last model at temperature %g\n%s\n", chosen.temperature,
+                text_sample.c_str());
 }
 
 }  // namespace

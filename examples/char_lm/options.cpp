@@ -23,8 +23,10 @@ CLI::Validator between(double low, double high, const std::string& description) 
 
 bool parse_options(int argc, char** argv, options& chosen, int& exit_code) {
   CLI::App app(
-      "Trains a character-level language model on English text with AdamW from libsteepest, then\n"
-      "compares its held-out bits per character with gzip's and xz's and writes a sample.");
+      "Trains a character-level language model on English text with libsteepest: with AdamW, and\n"
+      "once more with Muon on the hidden matrices, at the same learning rate. Compares the two, "
+      "and\n"
+      "their held-out bits per character with gzip's and xz's, and writes a sample.");
   app.get_formatter()->column_width(28);
   app.option_defaults()->always_capture_default();
 
@@ -54,12 +56,18 @@ bool parse_options(int argc, char** argv, options& chosen, int& exit_code) {
       ->group("Model");
   app.add_option("--layers", chosen.layers, "Hidden layers")->check(count(1, 64))->group("Model");
 
+  app.add_option("--optimizer", chosen.optimizer,
+                 "adamw; muon: Muon on the hidden matrices, AdamW on the rest; both: one training\n"
+                 "of each")
+      ->check(CLI::IsMember({"adamw", "muon", "both"}))
+      ->group("Training");
   app.add_option("--steps", chosen.steps, "Optimizer steps")
       ->check(count(1, 1e9))
       ->group("Training");
   app.add_option("--seconds", chosen.seconds,
-                 "Time limit: a machine too slow for all steps does fewer, and the learning rate\n"
-                 "still ends at 0. 0: no limit, so that the result depends on the options alone")
+                 "Time limit of a training: a machine too slow for all steps does fewer, and the\n"
+                 "learning rate still ends at 0. The second training takes as many steps as the\n"
+                 "first. 0: no limit, so that the result depends on the options alone")
       ->check(not_negative)
       ->group("Training");
   app.add_option("--batch", chosen.batch, "Examples per step")
@@ -72,7 +80,7 @@ bool parse_options(int argc, char** argv, options& chosen, int& exit_code) {
       ->check(count(0, 1e15))
       ->group("Training");
   app.add_option("--threads", chosen.threads,
-                 "Threads; 0: the cores this process may use. The\n"
+                 "Threads; 0: the cores this process may use. AdamW's\n"
                  "results are the same for any number")
       ->check(count(0, 1024))
       ->group("Training");
@@ -87,9 +95,12 @@ bool parse_options(int argc, char** argv, options& chosen, int& exit_code) {
       ->check(below_one)
       ->group("AdamW");
   app.add_option("--weight-decay", chosen.weight_decay,
-                 "Decay of the weight matrices; biases and embeddings have none")
+                 "Decay of the weight matrices, also with Muon; biases and embeddings have none")
       ->check(not_negative)
       ->group("AdamW");
+  app.add_option("--momentum", chosen.momentum, "Muon's momentum (Nesterov)")
+      ->check(below_one)
+      ->group("Muon");
   app.add_option("--clip", chosen.clip, "Largest norm of the whole gradient")
       ->check(positive)
       ->group("AdamW");

@@ -17,8 +17,9 @@ struct options {
   std::int64_t hidden = 512;
   std::int64_t layers = 2;
 
-  std::int64_t steps = 12000;
-  double seconds = 100;  // 0: no limit
+  std::string optimizer = "both";  // adamw, muon, or one after the other
+  std::int64_t steps = 6000;
+  double seconds = 100;  // of one training; 0: no limit
   std::int64_t batch = 256;
   int threads = 0;  // 0: the cores this process may use
   std::uint64_t seed = 1;
@@ -27,7 +28,8 @@ struct options {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double weight_decay = 0.1;
-  double clip = 1;  // largest gradient norm
+  double momentum = 0.95;  // Muon's
+  double clip = 1;         // largest gradient norm
   double dropout = 0.3;
 
   double temperature = 0.7;

@@ -63,7 +63,7 @@ double bits_per_character(model<float>& net, const encoded_text& text) {
   return nats / static_cast<double>(all) / std::numbers::ln2;
 }
 
-training_result train(model<float>& net, adamw& optimizer, const encoded_text& training,
+training_result train(model<float>& net, optimizer& with, const encoded_text& training,
                       const encoded_text& held_out, const options& chosen, progress& display) {
   shuffled_positions source(training.positions, chosen.seed);
   std::vector<std::int64_t> batch(static_cast<std::size_t>(chosen.batch));
@@ -86,7 +86,7 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
     if (!std::isfinite(loss))
       throw std::runtime_error("the training loss is not finite at step " + std::to_string(step) +
                                "; try a smaller --lr");
-    optimizer.step(learning_rate(chosen.lr, step, warm_up, steps));
+    with.step(learning_rate(chosen.lr, step, warm_up, steps));
 
     const double elapsed = watch.seconds();
     if (chosen.seconds > 0 && step >= warm_up) {
@@ -96,8 +96,8 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
     }
 
     nats += loss;
-    update_squares += optimizer.update_rms() * optimizer.update_rms();
-    snr += optimizer.snr();
+    update_squares += with.update_rms() * with.update_rms();
+    snr += with.snr();
     terms += 1;
     const double tokens = static_cast<double>(step * chosen.batch);
     const training_state state{
@@ -111,9 +111,9 @@ training_result train(model<float>& net, adamw& optimizer, const encoded_text& t
     if (step * 10 >= (reports + 1) * steps) {
       {
         const add_elapsed timer(measuring);
-        result.held_out_bits = bits_per_character(net, held_out);
+        result.curve.push_back({step, bits_per_character(net, held_out)});
       }
-      display.line(state, result.held_out_bits);
+      display.line(state, result.held_out_bits());
       reports = static_cast<int>(step * 10 / steps);
       nats = update_squares = snr = terms = 0;
     } else {
