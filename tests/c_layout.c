@@ -132,6 +132,114 @@ static void check_vector(void) {
   CHECK(x.struct_size == 32 && x.count == 0 && !x.data && x.dtype == 1 && x.reserved == 0);
 }
 
+static void check_workspace(void) {
+  const steepest_workspace x = STEEPEST_WORKSPACE_INIT;
+  CHECK(sizeof(steepest_workspace) == 24);
+  OFFSET(steepest_workspace, struct_size, 0);
+  OFFSET(steepest_workspace, data, 8);
+  OFFSET(steepest_workspace, bytes, 16);
+  CHECK(x.struct_size == 24 && !x.data && x.bytes == 0);
+}
+
+static void check_msign_config(void) {
+  const steepest_msign_config x = STEEPEST_MSIGN_CONFIG_INIT;
+  CHECK(sizeof(steepest_msign_config) == 96);
+  OFFSET(steepest_msign_config, struct_size, 0);
+  OFFSET(steepest_msign_config, flags, 8);
+  OFFSET(steepest_msign_config, method, 16);
+  OFFSET(steepest_msign_config, steps, 20);
+  OFFSET(steepest_msign_config, coefficients, 24);
+  OFFSET(steepest_msign_config, normalization, 28);
+  OFFSET(steepest_msign_config, custom_coefficients, 32);
+  OFFSET(steepest_msign_config, lower_bound, 40);
+  OFFSET(steepest_msign_config, norm_bound, 48);
+  OFFSET(steepest_msign_config, rank_tolerance, 56);
+  OFFSET(steepest_msign_config, compute_dtype, 64);
+  OFFSET(steepest_msign_config, reserved, 68);
+  OFFSET(steepest_msign_config, custom_count, 72);
+  OFFSET(steepest_msign_config, restarts, 80);
+  OFFSET(steepest_msign_config, restart_count, 88);
+  CHECK(x.struct_size == 96 && x.flags == 0);
+  CHECK(x.method == 0 && x.steps == 0 && x.coefficients == 5 && x.normalization == 0);
+  CHECK(!x.custom_coefficients && x.lower_bound == 0 && x.norm_bound == 0);
+  CHECK(x.rank_tolerance == 0 && x.compute_dtype == 0 && x.reserved == 0);
+  CHECK(x.custom_count == 0 && !x.restarts && x.restart_count == 0);
+}
+
+static void check_msign_stats(void) {
+  const steepest_msign_stats x = STEEPEST_MSIGN_STATS_INIT;
+  CHECK(sizeof(steepest_msign_stats) == 56);
+  OFFSET(steepest_msign_stats, struct_size, 0);
+  OFFSET(steepest_msign_stats, status, 8);
+  OFFSET(steepest_msign_stats, method, 12);
+  OFFSET(steepest_msign_stats, steps, 16);
+  OFFSET(steepest_msign_stats, retries, 20);
+  OFFSET(steepest_msign_stats, rank, 24);
+  OFFSET(steepest_msign_stats, norm, 32);
+  OFFSET(steepest_msign_stats, lower_bound, 40);
+  OFFSET(steepest_msign_stats, orthogonality, 48);
+  CHECK(x.struct_size == 56 && x.status == 0 && x.method == 0 && x.steps == 0);
+  CHECK(x.retries == 0 && x.rank == -1);
+  CHECK(x.norm == 0 && x.lower_bound == 0 && x.orthogonality == 0);
+}
+
+static void check_muon_config(void) {
+  const steepest_muon_config x = STEEPEST_MUON_CONFIG_INIT;
+  CHECK(sizeof(steepest_muon_config) == 96);
+  OFFSET(steepest_muon_config, struct_size, 0);
+  OFFSET(steepest_muon_config, flags, 8);
+  OFFSET(steepest_muon_config, lr, 16);
+  OFFSET(steepest_muon_config, momentum, 24);
+  OFFSET(steepest_muon_config, weight_decay, 32);
+  OFFSET(steepest_muon_config, scale_value, 40);
+  OFFSET(steepest_muon_config, grad_scale, 48);
+  OFFSET(steepest_muon_config, step, 56);
+  OFFSET(steepest_muon_config, seed, 64);
+  OFFSET(steepest_muon_config, momentum_kind, 72);
+  OFFSET(steepest_muon_config, scale_mode, 76);
+  OFFSET(steepest_muon_config, msign, 80);
+  OFFSET(steepest_muon_config, skipped, 88);
+  CHECK(x.struct_size == 96 && x.flags == 1);
+  CHECK(x.lr == 1e-3 && x.momentum == 0.95 && x.weight_decay == 1e-2);
+  CHECK(x.scale_value == 0.2 && x.grad_scale == 1.0 && x.step == 1 && x.seed == 0);
+  CHECK(x.momentum_kind == 0 && x.scale_mode == 0 && !x.msign && !x.skipped);
+}
+
+static void check_muon_tensor(void) {
+  const steepest_muon_tensor x = STEEPEST_MUON_TENSOR_INIT;
+  CHECK(sizeof(steepest_muon_tensor) == 152);
+  OFFSET(steepest_muon_tensor, struct_size, 0);
+  OFFSET(steepest_muon_tensor, rows, 8);
+  OFFSET(steepest_muon_tensor, cols, 16);
+  OFFSET(steepest_muon_tensor, param_ld, 24);
+  OFFSET(steepest_muon_tensor, grad_ld, 32);
+  OFFSET(steepest_muon_tensor, momentum_ld, 40);
+  OFFSET(steepest_muon_tensor, delta_ld, 48);
+  OFFSET(steepest_muon_tensor, fan_out, 56);
+  OFFSET(steepest_muon_tensor, fan_in, 64);
+  OFFSET(steepest_muon_tensor, param, 72);
+  OFFSET(steepest_muon_tensor, grad, 80);
+  OFFSET(steepest_muon_tensor, momentum, 88);
+  OFFSET(steepest_muon_tensor, delta, 96);
+  OFFSET(steepest_muon_tensor, param_dtype, 104);
+  OFFSET(steepest_muon_tensor, grad_dtype, 108);
+  OFFSET(steepest_muon_tensor, momentum_dtype, 112);
+  OFFSET(steepest_muon_tensor, delta_dtype, 116);
+  OFFSET(steepest_muon_tensor, blocks, 120);
+  OFFSET(steepest_muon_tensor, block_count, 128);
+  OFFSET(steepest_muon_tensor, block_axis, 136);
+  OFFSET(steepest_muon_tensor, reserved, 140);
+  OFFSET(steepest_muon_tensor, config, 144);
+  CHECK(x.struct_size == 152 && x.rows == 0 && x.cols == 0);
+  CHECK(x.param_ld == 0 && x.grad_ld == 0 && x.momentum_ld == 0 && x.delta_ld == 0);
+  CHECK(x.fan_out == 0 && x.fan_in == 0);
+  CHECK(!x.param && !x.grad && !x.momentum && !x.delta);
+  CHECK(x.param_dtype == 1 && x.grad_dtype == 1);
+  CHECK(x.momentum_dtype == 1 && x.delta_dtype == 1);
+  CHECK(!x.blocks && x.block_count == 0 && x.block_axis == 0 && x.reserved == 0);
+  CHECK(!x.config);
+}
+
 static void check_constants(void) {
   CHECK(STEEPEST_OK == 0);
   CHECK(STEEPEST_E_INVALID_ARGUMENT == -1);
@@ -160,6 +268,36 @@ static void check_constants(void) {
   FLAG(STEEPEST_ADAMW_CAUTIOUS_DECAY, 3);
   FLAG(STEEPEST_ADAMW_SKIP_NONFINITE, 4);
   FLAG(STEEPEST_ADAMW_EMIT_DELTA, 5);
+  FLAG(STEEPEST_MUON_NESTEROV, 0);
+  FLAG(STEEPEST_MUON_CAUTIOUS_DECAY, 1);
+  FLAG(STEEPEST_MUON_SKIP_NONFINITE, 2);
+  FLAG(STEEPEST_MUON_EMIT_DELTA, 3);
+  FLAG(STEEPEST_MUON_MAXIMIZE, 4);
+  CHECK(STEEPEST_MOMENTUM_EMA == 0);
+  CHECK(STEEPEST_MOMENTUM_CLASSIC == 1);
+  CHECK(STEEPEST_SCALE_MATCH_RMS == 0);
+  CHECK(STEEPEST_SCALE_EXACT_RMS == 1);
+  CHECK(STEEPEST_SCALE_NONE == 2);
+  CHECK(STEEPEST_SCALE_SQRT_MAX1_OUT_IN == 3);
+  CHECK(STEEPEST_SCALE_SQRT_OUT_IN == 4);
+  CHECK(STEEPEST_SCALE_SQRT_MAX == 5);
+  CHECK(STEEPEST_MSIGN_AUTO == 0);
+  CHECK(STEEPEST_MSIGN_NEWTON_SCHULZ == 1);
+  CHECK(STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ == 2);
+  CHECK(STEEPEST_MSIGN_RATIONAL == 3);
+  CHECK(STEEPEST_MSIGN_HALLEY == 4);
+  CHECK(STEEPEST_MSIGN_SVD == 5);
+  CHECK(STEEPEST_MSIGN_ACCURATE == 6);
+  CHECK(STEEPEST_COEF_KELLER == 1);
+  CHECK(STEEPEST_COEF_CLASSIC == 2);
+  CHECK(STEEPEST_COEF_CUBIC == 3);
+  CHECK(STEEPEST_COEF_YOU == 4);
+  CHECK(STEEPEST_COEF_POLAR_EXPRESS == 5);
+  CHECK(STEEPEST_COEF_CUSTOM == 6);
+  CHECK(STEEPEST_NORM_AUTO == 0);
+  CHECK(STEEPEST_NORM_FROBENIUS == 1);
+  CHECK(STEEPEST_NORM_SCHATTEN4 == 2);
+  CHECK(STEEPEST_NORM_BOUND == 3);
   FLAG(STEEPEST_FLAG_CONSISTENT, 32);
   CHECK(STEEPEST_ABI_VERSION == 1);
 }
@@ -183,15 +321,46 @@ static void check_functions(void) {
       steepest_adamw_step;
   int32_t (*grad_norm)(steepest_context*, const steepest_vector*, int64_t, double*, int64_t*) =
       steepest_grad_norm;
+  int32_t (*msign)(steepest_context*, const steepest_msign_config*, int64_t, int64_t, int32_t,
+                   const void*, int64_t, void*, int64_t, const steepest_workspace*,
+                   steepest_msign_stats*) = steepest_msign;
+  int32_t (*msign_batched)(steepest_context*, const steepest_msign_config*, int64_t, int64_t,
+                           int32_t, const void* const*, int64_t, void* const*, int64_t, int64_t,
+                           const steepest_workspace*, steepest_msign_stats*) =
+      steepest_msign_batched;
+  int32_t (*msign_workspace_size)(steepest_context*, const steepest_msign_config*, int64_t, int64_t,
+                                  int32_t, int64_t, size_t*) = steepest_msign_workspace_size;
+  int32_t (*msign_band)(const steepest_msign_config*, double, double*, double*) =
+      steepest_msign_band;
+  int32_t (*msign_coefficients)(double, int64_t, double*) = steepest_msign_coefficients;
+  int32_t (*muon_step)(steepest_context*, const steepest_muon_config*, const steepest_muon_tensor*,
+                       int64_t, const steepest_workspace*, steepest_step_stats*) =
+      steepest_muon_step;
+  int32_t (*muon_workspace_size)(steepest_context*, const steepest_muon_config*,
+                                 const steepest_muon_tensor*, int64_t, size_t*) =
+      steepest_muon_workspace_size;
+  int32_t (*scale_factor)(int32_t, double, int64_t, int64_t, double*) = steepest_scale_factor;
+  int32_t (*adam_update_rms)(double, double, int64_t, double*) = steepest_adam_update_rms;
+  int32_t (*snr_from_update_rms)(double, double, int64_t, double*) = steepest_snr_from_update_rms;
+  int32_t (*snr_from_momentum)(double, double, double, int64_t, double*) =
+      steepest_snr_from_momentum;
+  int32_t (*singular_values)(steepest_context*, int64_t, int64_t, int32_t, const void*, int64_t,
+                             double*) = steepest_singular_values;
+  int32_t (*singular_entropy)(const double*, int64_t, double*) = steepest_singular_entropy;
   int32_t (*const init[])(void*, size_t) = {
-      steepest_executor_init,   steepest_allocator_init,    steepest_context_options_init,
-      steepest_step_stats_init, steepest_adamw_config_init, steepest_adamw_tensor_init,
-      steepest_vector_init};
+      steepest_executor_init,    steepest_allocator_init,    steepest_context_options_init,
+      steepest_step_stats_init,  steepest_adamw_config_init, steepest_adamw_tensor_init,
+      steepest_vector_init,      steepest_workspace_init,    steepest_msign_config_init,
+      steepest_msign_stats_init, steepest_muon_config_init,  steepest_muon_tensor_init};
   size_t i;
   for (i = 0; i < sizeof(init) / sizeof(init[0]); ++i) CHECK(init[i] != NULL);
   CHECK(version && abi_version && build_info && status_name && last_error && isa_name);
   CHECK(context_create && context_destroy && context_trim && context_isa && context_threads);
   CHECK(adamw_step && grad_norm);
+  CHECK(msign && msign_batched && msign_workspace_size && msign_band && msign_coefficients);
+  CHECK(muon_step && muon_workspace_size && scale_factor);
+  CHECK(adam_update_rms && snr_from_update_rms && snr_from_momentum);
+  CHECK(singular_values && singular_entropy);
   CHECK(version() ==
         (STEEPEST_VERSION_MAJOR << 16 | STEEPEST_VERSION_MINOR << 8 | STEEPEST_VERSION_PATCH));
   CHECK(abi_version() == STEEPEST_ABI_VERSION);
@@ -207,6 +376,11 @@ int main(void) {
   check_adamw_config();
   check_adamw_tensor();
   check_vector();
+  check_workspace();
+  check_msign_config();
+  check_msign_stats();
+  check_muon_config();
+  check_muon_tensor();
   check_constants();
   check_functions();
   if (failures == 0) printf("layout as pinned\n");

@@ -5,6 +5,7 @@
 
 #include "adamw_support.hpp"
 #include "executors.hpp"
+#include "muon_support.hpp"
 
 namespace steepest_test {
 namespace {
@@ -38,6 +39,11 @@ std::vector<init_row> init_rows() {
   const steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
   const steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
   const steepest_vector vector = STEEPEST_VECTOR_INIT;
+  const steepest_workspace workspace = STEEPEST_WORKSPACE_INIT;
+  const steepest_msign_config msign_config = STEEPEST_MSIGN_CONFIG_INIT;
+  const steepest_msign_stats msign_stats = STEEPEST_MSIGN_STATS_INIT;
+  const steepest_muon_config muon_config = STEEPEST_MUON_CONFIG_INIT;
+  const steepest_muon_tensor muon_tensor = STEEPEST_MUON_TENSOR_INIT;
   return {
       {"executor_init", steepest_executor_init, to_bytes(executor)},
       {"allocator_init", steepest_allocator_init, to_bytes(allocator)},
@@ -46,6 +52,11 @@ std::vector<init_row> init_rows() {
       {"adamw_config_init", steepest_adamw_config_init, to_bytes(config)},
       {"adamw_tensor_init", steepest_adamw_tensor_init, to_bytes(tensor)},
       {"vector_init", steepest_vector_init, to_bytes(vector)},
+      {"workspace_init", steepest_workspace_init, to_bytes(workspace)},
+      {"msign_config_init", steepest_msign_config_init, to_bytes(msign_config)},
+      {"msign_stats_init", steepest_msign_stats_init, to_bytes(msign_stats)},
+      {"muon_config_init", steepest_muon_config_init, to_bytes(muon_config)},
+      {"muon_tensor_init", steepest_muon_tensor_init, to_bytes(muon_tensor)},
   };
 }
 
@@ -246,68 +257,7 @@ struct refusal_row {
   std::function<steepest_status(const bytes&)> call;
 };
 
-TEST_F(growth, what_is_refused) {
-  random_source random(102);
-  auto a = random_arrays<float>(random, 64, true);
-  const auto before = a;
-  std::vector<steepest_adamw_tensor> tensors{make_tensor(a, 0, 32), make_tensor(a, 32, 32)};
-  const std::vector<steepest_step_stats> stats(2, STEEPEST_STEP_STATS_INIT);
-  const float value = 1;
-  steepest_vector vector = STEEPEST_VECTOR_INIT;
-  vector.count = 1;
-  vector.data = &value;
-  reversed_executor own_executor(2);
-  counting_allocator own_allocator;
-  const steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
-  const auto create = [&](const void* wanted, const bytes* executor, const bytes* allocator) {
-    steepest_context_options with = options;
-    if (executor != nullptr) {
-      with.executor = reinterpret_cast<const steepest_executor*>(executor->data());
-    }
-    if (allocator != nullptr) {
-      with.allocator = reinterpret_cast<const steepest_allocator*>(allocator->data());
-    }
-    steepest_context* context = nullptr;
-    const auto* chosen = static_cast<const steepest_context_options*>(wanted);
-    const steepest_status status =
-        steepest_context_create(chosen != nullptr ? chosen : &with, &context);
-    EXPECT_EQ(context, nullptr);
-    steepest_context_destroy(context);
-    return status;
-  };
-  const refusal_row rows[] = {
-      {"config", to_bytes(config_), 0,
-       [&](const bytes& b) { return step(b.data(), tensors.data(), 2); }},
-      {"tensors[1].config", to_bytes(config_), 0,
-       [&](const bytes& b) {
-         auto own = tensors;
-         own[1].config = reinterpret_cast<const steepest_adamw_config*>(b.data());
-         return step(&config_, own.data(), 2);
-       }},
-      {"tensors[1]", to_bytes(tensors[0]), 1,
-       [&](const bytes& b) { return step(&config_, b.data(), 2); }},
-      {"stats[1]", to_bytes(stats[0]), 1,
-       [&](const bytes& b) {
-         bytes copy = b;
-         const steepest_status status = step(&config_, tensors.data(), 2, copy.data());
-         EXPECT_EQ(copy, b);
-         return status;
-       }},
-      {"vectors[1]", to_bytes(vector), 1,
-       [&](const bytes& b) {
-         double norm = -7;
-         const auto* vectors = reinterpret_cast<const steepest_vector*>(b.data());
-         const steepest_status status = steepest_grad_norm(nullptr, vectors, 2, &norm, nullptr);
-         EXPECT_EQ(norm, -7);
-         return status;
-       }},
-      {"options", to_bytes(options), 0,
-       [&](const bytes& b) { return create(b.data(), nullptr, nullptr); }},
-      {"options.executor", to_bytes(own_executor.interface()), 0,
-       [&](const bytes& b) { return create(nullptr, &b, nullptr); }},
-      {"options.allocator", to_bytes(own_allocator.interface()), 0,
-       [&](const bytes& b) { return create(nullptr, nullptr, &b); }},
-  };
+void check_refusals(const std::vector<refusal_row>& rows) {
   for (const refusal_row& row : rows) {
     SCOPED_TRACE(row.name);
     const std::size_t known = row.image.size();
@@ -343,8 +293,291 @@ TEST_F(growth, what_is_refused) {
       EXPECT_TRUE(error_names(row.name) && error_names("struct_size")) << steepest_last_error();
     }
   }
+}
+
+TEST_F(growth, what_is_refused) {
+  random_source random(102);
+  auto a = random_arrays<float>(random, 64, true);
+  const auto before = a;
+  std::vector<steepest_adamw_tensor> tensors{make_tensor(a, 0, 32), make_tensor(a, 32, 32)};
+  const std::vector<steepest_step_stats> stats(2, STEEPEST_STEP_STATS_INIT);
+  const float value = 1;
+  steepest_vector vector = STEEPEST_VECTOR_INIT;
+  vector.count = 1;
+  vector.data = &value;
+  reversed_executor own_executor(2);
+  counting_allocator own_allocator;
+  const steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
+  const auto create = [&](const void* wanted, const bytes* executor, const bytes* allocator) {
+    steepest_context_options with = options;
+    if (executor != nullptr) {
+      with.executor = reinterpret_cast<const steepest_executor*>(executor->data());
+    }
+    if (allocator != nullptr) {
+      with.allocator = reinterpret_cast<const steepest_allocator*>(allocator->data());
+    }
+    steepest_context* context = nullptr;
+    const auto* chosen = static_cast<const steepest_context_options*>(wanted);
+    const steepest_status status =
+        steepest_context_create(chosen != nullptr ? chosen : &with, &context);
+    EXPECT_EQ(context, nullptr);
+    steepest_context_destroy(context);
+    return status;
+  };
+  const std::vector<refusal_row> rows = {
+      {"config", to_bytes(config_), 0,
+       [&](const bytes& b) { return step(b.data(), tensors.data(), 2); }},
+      {"tensors[1].config", to_bytes(config_), 0,
+       [&](const bytes& b) {
+         auto own = tensors;
+         own[1].config = reinterpret_cast<const steepest_adamw_config*>(b.data());
+         return step(&config_, own.data(), 2);
+       }},
+      {"tensors[1]", to_bytes(tensors[0]), 1,
+       [&](const bytes& b) { return step(&config_, b.data(), 2); }},
+      {"stats[1]", to_bytes(stats[0]), 1,
+       [&](const bytes& b) {
+         bytes copy = b;
+         const steepest_status status = step(&config_, tensors.data(), 2, copy.data());
+         EXPECT_EQ(copy, b);
+         return status;
+       }},
+      {"vectors[1]", to_bytes(vector), 1,
+       [&](const bytes& b) {
+         double norm = -7;
+         const auto* vectors = reinterpret_cast<const steepest_vector*>(b.data());
+         const steepest_status status = steepest_grad_norm(nullptr, vectors, 2, &norm, nullptr);
+         EXPECT_EQ(norm, -7);
+         return status;
+       }},
+      {"options", to_bytes(options), 0,
+       [&](const bytes& b) { return create(b.data(), nullptr, nullptr); }},
+      {"options.executor", to_bytes(own_executor.interface()), 0,
+       [&](const bytes& b) { return create(nullptr, &b, nullptr); }},
+      {"options.allocator", to_bytes(own_allocator.interface()), 0,
+       [&](const bytes& b) { return create(nullptr, nullptr, &b); }},
+  };
+  check_refusals(rows);
   EXPECT_TRUE(same_bits(a, before));
   EXPECT_EQ(own_allocator.calls, 0);
+}
+
+// ------------------------------------------------------------------ msign and Muon
+
+class muon_growth : public testing::Test {
+ protected:
+  muon_growth() {
+    random_source random(103);
+    muon_layout layout;
+    layout.rows = 6;
+    layout.cols = 14;
+    layout.blocks = {2, 4};
+    layout.fan_out = 50;
+    layout.fan_in = 60;
+    for (int i = 0; i < 2; ++i) matrices_.push_back(random_matrices(random, layout));
+    msign_.method = STEEPEST_MSIGN_RATIONAL;
+    msign_.steps = 4;
+    msign_.coefficients = STEEPEST_COEF_KELLER;
+    msign_.normalization = STEEPEST_NORM_FROBENIUS;
+    msign_.lower_bound = 0.25;
+    msign_.norm_bound = 9;
+    msign_.rank_tolerance = 0.5;
+    msign_.compute_dtype = STEEPEST_F64;
+    msign_.custom_count = 3;
+    config_.flags = STEEPEST_MUON_MAXIMIZE;
+    config_.lr = 0.25;
+    config_.momentum = 0.5;
+    config_.weight_decay = 0.375;
+    config_.scale_value = 0.75;
+    config_.grad_scale = 3;
+    config_.step = 9;
+    config_.seed = 4;
+    config_.momentum_kind = STEEPEST_MOMENTUM_CLASSIC;
+    config_.scale_mode = STEEPEST_SCALE_EXACT_RMS;
+    config_.msign = &msign_;
+  }
+
+  static steepest_status step(const void* config, const void* tensors, std::int64_t count,
+                              void* stats = nullptr, const void* workspace = nullptr) {
+    return steepest_muon_step(nullptr, static_cast<const steepest_muon_config*>(config),
+                              static_cast<const steepest_muon_tensor*>(tensors), count,
+                              static_cast<const steepest_workspace*>(workspace),
+                              static_cast<steepest_step_stats*>(stats));
+  }
+  static std::vector<steepest_muon_tensor> tensors_of(std::vector<muon_matrices>& matrices) {
+    std::vector<steepest_muon_tensor> tensors;
+    for (muon_matrices& m : matrices) tensors.push_back(m.tensor());
+    return tensors;
+  }
+  static bool same(const std::vector<muon_matrices>& a, const std::vector<muon_matrices>& b) {
+    return same_bits(a[0], b[0]) && same_bits(a[1], b[1]);
+  }
+
+  steepest_msign_config msign_ = make_msign_config();
+  steepest_muon_config config_ = make_muon_config();
+  std::vector<muon_matrices> matrices_;
+};
+
+TEST_F(muon_growth, config_of_any_size) {
+  for (std::size_t size = 16; size <= sizeof(config_) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    auto a = matrices_, b = matrices_;
+    const steepest_muon_config whole = completed(config_, size, make_muon_config());
+    ASSERT_OK(step(&whole, tensors_of(a).data(), 2));
+    ASSERT_OK(step(resized(std::vector{config_}, size).data(), tensors_of(b).data(), 2));
+    EXPECT_TRUE(same(a, b));
+    EXPECT_FALSE(same(a, matrices_));
+  }
+}
+
+TEST_F(muon_growth, msign_config_of_any_size) {
+  for (std::size_t size = 16; size <= sizeof(msign_) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    auto a = matrices_, b = matrices_;
+    const steepest_msign_config whole = completed(msign_, size, make_msign_config());
+    const bytes given = resized(std::vector{msign_}, size);
+    config_.msign = &whole;
+    ASSERT_OK(step(&config_, tensors_of(a).data(), 2));
+    config_.msign = reinterpret_cast<const steepest_msign_config*>(given.data());
+    ASSERT_OK(step(&config_, tensors_of(b).data(), 2));
+    EXPECT_TRUE(same(a, b));
+    stored x = matrices_[0].grad, y = x;
+    ASSERT_OK(steepest_msign(nullptr, &whole, 6, 14, STEEPEST_F32, x.data(), 0, x.data(), 0,
+                             nullptr, nullptr));
+    ASSERT_OK(steepest_msign(nullptr, config_.msign, 6, 14, STEEPEST_F32, y.data(), 0, y.data(), 0,
+                             nullptr, nullptr));
+    EXPECT_TRUE(x == y);
+  }
+}
+
+TEST_F(muon_growth, tensors_of_any_size) {
+  const steepest_muon_tensor init = STEEPEST_MUON_TENSOR_INIT;
+  steepest_muon_config other = config_;
+  other.flags = STEEPEST_MUON_EMIT_DELTA;
+  // From where all that is needed is there. A caller who knows `blocks` knows `block_count`.
+  for (std::size_t size = 96; size <= sizeof(init) + 32; size += 8) {
+    if (size == 128) continue;
+    SCOPED_TRACE(size);
+    auto a = matrices_, b = matrices_;
+    const auto list = [&](std::vector<muon_matrices>& matrices) {
+      std::vector<steepest_muon_tensor> tensors = tensors_of(matrices);
+      tensors[1].config = &other;
+      return tensors;
+    };
+    std::vector<steepest_muon_tensor> whole = list(a);
+    for (auto& tensor : whole) tensor = completed(tensor, size, init);
+    ASSERT_OK(step(&config_, whole.data(), 2));
+    ASSERT_OK(step(&config_, resized(list(b), size).data(), 2));
+    EXPECT_TRUE(same(a, b));
+    EXPECT_FALSE(same(a, matrices_));
+  }
+  // A field that is missing is null or zero.
+  for (const std::size_t size : {24, 72, 80, 88, 96, 128}) {
+    auto a = matrices_;
+    const bytes tensors = resized(tensors_of(a), size);
+    EXPECT_EQ(step(size == 96 ? &other : &config_, tensors.data(), 2),
+              size == 128 ? STEEPEST_E_SHAPE : STEEPEST_E_INVALID_ARGUMENT);
+    EXPECT_TRUE(error_names(size == 128 ? "block_count" : "is null")) << steepest_last_error();
+    EXPECT_TRUE(same(a, matrices_));
+  }
+  EXPECT_OK(step(&config_, resized(tensors_of(matrices_), 16).data(), 2));  // without elements
+}
+
+TEST_F(muon_growth, stats_of_any_size) {
+  std::vector<steepest_step_stats> whole(2, STEEPEST_STEP_STATS_INIT);
+  std::vector<steepest_msign_stats> sign(1, STEEPEST_MSIGN_STATS_INIT);
+  auto a = matrices_;
+  ASSERT_OK(step(&config_, tensors_of(a).data(), 2, whole.data()));
+  const auto run_msign = [&](void* stats) {
+    stored x = matrices_[0].grad;
+    return steepest_msign(nullptr, &msign_, 6, 14, STEEPEST_F32, x.data(), 0, x.data(), 0, nullptr,
+                          static_cast<steepest_msign_stats*>(stats));
+  };
+  ASSERT_OK(run_msign(sign.data()));
+  const std::vector<steepest_step_stats> empty(2, STEEPEST_STEP_STATS_INIT);
+  const std::vector<steepest_msign_stats> empty_sign(1, STEEPEST_MSIGN_STATS_INIT);
+  for (std::size_t size = 16; size <= sizeof(steepest_step_stats) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    a = matrices_;
+    bytes stats = resized(empty, size);
+    ASSERT_OK(step(&config_, tensors_of(a).data(), 2, stats.data()));
+    EXPECT_EQ(stats, resized(whole, size));
+    stats = resized(empty_sign, size);
+    ASSERT_OK(run_msign(stats.data()));
+    EXPECT_EQ(stats, resized(sign, size));
+  }
+}
+
+TEST_F(muon_growth, workspace_of_any_size) {
+  const auto tensors = tensors_of(matrices_);
+  std::size_t needed = 0;
+  ASSERT_OK(steepest_muon_workspace_size(nullptr, &config_, tensors.data(), 2, &needed));
+  std::vector<unsigned char> memory(needed);
+  steepest_workspace workspace = STEEPEST_WORKSPACE_INIT;
+  workspace.data = memory.data();
+  workspace.bytes = needed;
+  for (std::size_t size = 16; size <= sizeof(workspace) + 32; size += 8) {
+    const bytes given = resized(std::vector{workspace}, size);
+    EXPECT_EQ(step(&config_, tensors.data(), 2, nullptr, given.data()),
+              size < 24 ? STEEPEST_E_INVALID_ARGUMENT : STEEPEST_OK);
+  }
+}
+
+TEST_F(muon_growth, what_is_refused) {
+  const auto before = matrices_;
+  const auto tensors = tensors_of(matrices_);
+  std::size_t needed = 0;
+  ASSERT_OK(steepest_muon_workspace_size(nullptr, &config_, tensors.data(), 2, &needed));
+  std::vector<unsigned char> memory(needed);
+  steepest_workspace workspace = STEEPEST_WORKSPACE_INIT;
+  workspace.data = memory.data();
+  workspace.bytes = needed;
+  const steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
+  const steepest_msign_stats msign_stats = STEEPEST_MSIGN_STATS_INIT;
+  const float x[] = {1, 2, 3, 4};
+  float out[4] = {-7, -7, -7, -7};
+  const auto sign = [&](const void* config, void* sign_stats) {
+    return steepest_msign(nullptr, static_cast<const steepest_msign_config*>(config), 2, 2,
+                          STEEPEST_F32, x, 0, out, 0, nullptr,
+                          static_cast<steepest_msign_stats*>(sign_stats));
+  };
+  check_refusals({
+      {"config", to_bytes(config_), 0,
+       [&](const bytes& b) { return step(b.data(), tensors.data(), 2); }},
+      {"tensors[1].config", to_bytes(config_), 0,
+       [&](const bytes& b) {
+         auto own = tensors;
+         own[1].config = reinterpret_cast<const steepest_muon_config*>(b.data());
+         return step(&config_, own.data(), 2);
+       }},
+      {"config.msign", to_bytes(msign_), 0,
+       [&](const bytes& b) {
+         steepest_muon_config with = config_;
+         with.msign = reinterpret_cast<const steepest_msign_config*>(b.data());
+         return step(&with, tensors.data(), 2);
+       }},
+      {"tensors[1]", to_bytes(tensors[0]), 1,
+       [&](const bytes& b) { return step(&config_, b.data(), 2); }},
+      {"stats[1]", to_bytes(stats), 1,
+       [&](const bytes& b) {
+         bytes copy = b;
+         const steepest_status status = step(&config_, tensors.data(), 2, copy.data());
+         EXPECT_EQ(copy, b);
+         return status;
+       }},
+      {"workspace", to_bytes(workspace), 0,
+       [&](const bytes& b) { return step(&config_, tensors.data(), 2, nullptr, b.data()); }},
+      {"config", to_bytes(msign_), 0, [&](const bytes& b) { return sign(b.data(), nullptr); }},
+      {"stats", to_bytes(msign_stats), 0,
+       [&](const bytes& b) {
+         bytes copy = b;
+         const steepest_status status = sign(nullptr, copy.data());
+         EXPECT_EQ(copy, b);
+         return status;
+       }},
+  });
+  EXPECT_TRUE(same(matrices_, before));
+  for (const float value : out) EXPECT_EQ(value, -7);
 }
 
 }  // namespace

@@ -501,8 +501,10 @@ STEEPEST_API steepest_status steepest_msign_band(const steepest_msign_config* co
 
 /* The coefficients of Polar Express for singular values in [lower_bound, 1] and that many steps:
  * each step minimises the largest |1 - p(s)| over the interval that the steps before it have left
- * (Amsel et al., arXiv 2505.16932, algorithm 1 with the authors' cushion). rows[steps][3] is what
- * custom_coefficients takes; steps <= 100, lower_bound in [1e-12, 1). Since 0.1. */
+ * (Amsel et al., arXiv 2505.16932, algorithm 1 with the authors' cushion, and like their rows with
+ * a safety factor of 1.01 on all but the last). rows[steps][3] is what custom_coefficients takes;
+ * too few steps for a small lower_bound leave values above 1.6, which steepest_msign refuses.
+ * steps <= 100, lower_bound in [1e-12, 1). Since 0.1. */
 STEEPEST_API steepest_status steepest_msign_coefficients(double lower_bound, int64_t steps,
                                                          double* rows);
 

@@ -227,7 +227,9 @@ steepest_status coefficients(double lower_bound, int64_t steps, double* rows) {
     return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: steps is %lld: it must be from 1 to 100",
                 function, static_cast<long long>(steps));
   if (rows == nullptr) return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: rows is null", function);
-  msign::polar_express(lower_bound, steps, reinterpret_cast<msign::quintic*>(rows));
+  auto* const quintics = reinterpret_cast<msign::quintic*>(rows);
+  msign::polar_express(lower_bound, steps, quintics);
+  for (int64_t i = 0; i + 1 < steps; ++i) quintics[i] = msign::with_safety(quintics[i]);
   return STEEPEST_OK;
 }
 

@@ -13,6 +13,10 @@ bool is_newton_schulz(int32_t method) {
   return method == STEEPEST_MSIGN_NEWTON_SCHULZ || method == STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ;
 }
 
+bool is_rational(int32_t method) {
+  return method == STEEPEST_MSIGN_RATIONAL || method == STEEPEST_MSIGN_HALLEY;
+}
+
 steepest_status check_range(const argument& where, const char* field, int32_t value, int32_t low,
                             int32_t high) {
   if (value >= low && value <= high) return STEEPEST_OK;
@@ -93,10 +97,11 @@ steepest_status check(const argument& where, const steepest_msign_config& config
       status != STEEPEST_OK)
     return status;
   const bool polynomial = is_newton_schulz(config.method);
-  if (const auto status =
-          check_range(where, "steps", config.steps, 0, polynomial ? 100 : msign::max_poles);
-      status != STEEPEST_OK)
-    return status;
+  if (polynomial || is_rational(config.method))
+    if (const auto status =
+            check_range(where, "steps", config.steps, 0, polynomial ? 100 : msign::max_poles);
+        status != STEEPEST_OK)
+      return status;
   if (config.normalization == STEEPEST_NORM_BOUND &&
       !(config.norm_bound > 0 && std::isfinite(config.norm_bound)))
     return where.fail(STEEPEST_E_INVALID_ARGUMENT,
@@ -136,9 +141,7 @@ steepest_status load_msign_config(const argument& where, const steepest_msign_co
 
 steepest_status check_msign_types(const argument& where, const steepest_msign_config& config,
                                   steepest_dtype dtype) {
-  const bool rational =
-      config.method == STEEPEST_MSIGN_RATIONAL || config.method == STEEPEST_MSIGN_HALLEY;
-  if (!rational || config.lower_bound == 0) return STEEPEST_OK;
+  if (!is_rational(config.method) || config.lower_bound == 0) return STEEPEST_OK;
   const bool f64 = msign_compute_dtype(config, dtype) == STEEPEST_F64;
   const double least = f64 ? 1e-8 : 1e-3;
   if (config.lower_bound >= least && config.lower_bound < 1) return STEEPEST_OK;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muon/muon.hpp"
 
+#include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <limits>
 
@@ -115,6 +117,15 @@ steepest_status check_tensor(const argument& where, const steepest_muon_tensor& 
     const char* name;
     int64_t size;
   } fans[] = {{"fan_out", t.fan_out}, {"fan_in", t.fan_in}};
+  // The largest factors of the step, whatever the mode and the blocks.
+  const auto side = static_cast<double>(std::max({t.rows, t.cols, t.fan_out, t.fan_in}));
+  const double rate = config.lr * std::max(1.0, config.scale_value) * std::sqrt(side);
+  const double limit = t.param_dtype == STEEPEST_F64 ? DBL_MAX : double{FLT_MAX};
+  if (!(rate <= limit && config.lr * config.weight_decay <= limit &&
+        std::fabs(config.grad_scale) <= limit))
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ": lr, scale_value, weight_decay or grad_scale of its config overflows %s",
+                      t.param_dtype == STEEPEST_F64 ? "f64" : "f32");
   for (const auto& fan : fans)
     if (fan.size < 0)
       return where.fail(STEEPEST_E_SHAPE, ".%s is negative (%lld)", fan.name,
@@ -150,7 +161,8 @@ class tensor_list {
         status != STEEPEST_OK)
       return status;
     call_config_ = call_config;
-    return call_config == nullptr ? STEEPEST_OK : load_config({function, "config"}, call_config);
+    source_ = call_config;
+    return call_config == nullptr ? STEEPEST_OK : load_config(0, call_config);
   }
 
   steepest_status read(int64_t i) {
@@ -163,9 +175,9 @@ class tensor_list {
       return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: config is null, and tensors[%lld].config too",
                   function_, static_cast<long long>(i));
     if (new_group)
-      if (const auto status = load_config(config_argument(i), source); status != STEEPEST_OK)
-        return status;
-    if (const auto status = check_msign_types({function_, "config.msign"}, msign, work_dtype());
+      if (const auto status = load_config(i, source); status != STEEPEST_OK) return status;
+    if (const auto status =
+            check_msign_types(config_argument(i, ".config.msign"), msign, work_dtype());
         status != STEEPEST_OK)
       return status;
     return check_tensor(at(i), tensor, config);
@@ -182,17 +194,19 @@ class tensor_list {
   bool new_group = false;  // the config is another than that of the tensor before
 
  private:
-  argument config_argument(int64_t i) const {
-    return source_ == call_config_ ? argument{function_, "config"}
-                                   : argument{function_, "tensors", i, ".config"};
+  // `member`: ".config", or something in it.
+  argument config_argument(int64_t i, const char* member) const {
+    return source_ == call_config_ ? argument{function_, member + 1}
+                                   : argument{function_, "tensors", i, member};
   }
 
-  steepest_status load_config(const argument& where, const steepest_muon_config* source) {
+  steepest_status load_config(int64_t i, const steepest_muon_config* source) {
+    const argument where = config_argument(i, ".config");
     config = STEEPEST_MUON_CONFIG_INIT;
     if (const auto status = load_struct(where, source, config); status != STEEPEST_OK)
       return status;
     if (const auto status = check_config(where, config); status != STEEPEST_OK) return status;
-    return load_msign_config({function_, "config.msign"}, config.msign, msign);
+    return load_msign_config(config_argument(i, ".config.msign"), config.msign, msign);
   }
 
   const char* function_ = "";

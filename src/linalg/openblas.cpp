@@ -16,22 +16,20 @@ namespace {
 // callers. fork() waits for the call that is running, so that a child finds the lock free.
 class blas_call {
  public:
-  blas_call() {
-    static const int registered =
-        pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
-    (void)registered;
-    mutex().lock();
-  }
+  blas_call() { mutex.lock(); }
   blas_call(const blas_call&) = delete;
   blas_call& operator=(const blas_call&) = delete;
-  ~blas_call() { mutex().unlock(); }
+  ~blas_call() { mutex.unlock(); }
 
  private:
-  static std::mutex& mutex() {
-    static std::mutex one;
-    return one;
-  }
+  static std::mutex mutex;
+  static const int registered;
 };
+
+std::mutex blas_call::mutex;
+// When the library is loaded: no thread can be inside yet.
+const int blas_call::registered =
+    pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
 
 // The api has checked that sizes and strides fit.
 blasint narrow(int64_t n) { return static_cast<blasint>(n); }

@@ -29,7 +29,13 @@ struct coefficient_set {
 // `coefficients` is one of STEEPEST_COEF_*, but not CUSTOM.
 coefficient_set preset(int32_t coefficients);
 
-// Polar Express for singular values in [l, 1]: rows[steps].
+// p(x / 1.01): for values that rounding has put just above the interval that p is made for.
+constexpr quintic with_safety(const quintic& p) {
+  constexpr double s = 1.01;
+  return {p.a / s, p.b / (s * s * s), p.c / (s * s * s * s * s)};
+}
+
+// Polar Express for singular values in [l, 1], without safety: rows[steps].
 void polar_express(double l, int64_t steps, quintic* rows);
 
 inline constexpr int max_poles = 8;

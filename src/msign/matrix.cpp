@@ -38,7 +38,8 @@ steepest_status matrix_norm(steepest_context& context, int64_t rows, int64_t col
       total.sum += partial[group].sum;
       total.nonfinite += partial[group].nonfinite;
     }
-    result = {std::sqrt(total.sum) / scale, total.nonfinite};
+    const double root = std::sqrt(total.sum);
+    result = {root / scale, total.nonfinite, root, scale};
     return STEEPEST_OK;
   };
   return scaled_attempts(attempt, x.dtype == STEEPEST_F64, result);

@@ -75,10 +75,12 @@ class computation {
       : context_(context), plan_(plan), rows_(rows), cols_(cols), n_(std::min(rows, cols)),
         result_(result), scratch_(make_scratch(memory)) {}
 
-  // `norm` is ||from||_F, neither zero nor infinite.
-  failure run(const stored_matrix& from, const stored_matrix& to, double norm, bool orthogonality) {
+  // `norm` is ||from||_F, not zero.
+  failure run(const stored_matrix& from, const stored_matrix& to, const norm_result& norm,
+              bool orthogonality) {
     // Squares of what lies near 1 stay in range. A power of two changes no bit of the result.
-    const int exponent = std::ilogb(norm);
+    const int scaled_by = std::ilogb(norm.scale);
+    const int exponent = std::clamp(std::ilogb(norm.root) - scaled_by, -1000, 1000);
     factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
     single_ = from.dtype != STEEPEST_F64 || sizeof(T) == 4;
     const bool copy = from.dtype != dtype_of<T> || factor_ != 1 || from.data == to.data ||
@@ -92,7 +94,7 @@ class computation {
     }
     const bool direct = to.dtype == dtype_of<T> && to.stride <= INT32_MAX;
     target_ = {direct ? static_cast<T*>(to.data) : nullptr, rows_, cols_, to.stride};
-    norm_ = norm * factor_;
+    norm_ = factor_ == 1 ? norm.norm : std::ldexp(norm.root, -exponent - scaled_by);
     if (const failure failed = dispatch(x)) return failed;
     result_.norm /= factor_;
     if (!direct && scale_matrix(context_, rows_, cols_, stored(output_), to, 1.0) != STEEPEST_OK)
@@ -377,10 +379,11 @@ class computation {
       return halley_matrix(l);
     });
     if (failed) return failed;
-    result_.steps = static_cast<int32_t>(plan_.steps);
     return finish(scratch_.q, x);
   }
 
+  // In fp32 it ends before plan_.steps once the interval has shrunk to 1: a further step would only
+  // amplify the errors of those before.
   bool halley_matrix(double l) {
     T* const r = scratch_.r;
     T* const w = scratch_.w;
@@ -404,7 +407,8 @@ class computation {
         std::swap(q, scratch_.t);
       }
       l = f.next_l;
-      if (step + 1 == plan_.steps) break;
+      result_.steps = static_cast<int32_t>(step + 1);
+      if (step + 1 == plan_.steps || (sizeof(T) == 4 && 1 - l <= 1e-6)) break;
       // R <- beta^2 R + 2 beta gamma (I - W) / c + gamma^2 (W - W^2) / c
       mirror(w);
       linalg::square(w, z, n_);
@@ -524,8 +528,8 @@ class computation {
 
 template <class T>
 failure compute(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
-                const stored_matrix& from, const stored_matrix& to, std::byte* memory, double norm,
-                bool orthogonality, msign_result& result) {
+                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
+                const norm_result& norm, bool orthogonality, msign_result& result) {
   return computation<T>(context, plan, rows, cols, memory, result)
       .run(from, to, norm, orthogonality);
 }
@@ -574,7 +578,7 @@ void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, 
     return;
   }
   const auto run = plan.compute == STEEPEST_F64 ? compute<double> : compute<float>;
-  end_with(run(context, plan, rows, cols, from, to, memory, norm.norm, orthogonality, result));
+  end_with(run(context, plan, rows, cols, from, to, memory, norm, orthogonality, result));
 }
 
 }  // namespace steepest

@@ -22,12 +22,11 @@ msign::coefficient_set msign_coefficients(const steepest_msign_config& config, i
 msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dtype, int64_t rows,
                           int64_t cols) {
   msign_plan plan = {};
-  plan.method = config.method;
-  plan.steps = config.steps;
-  if (plan.method == STEEPEST_MSIGN_AUTO) {
-    plan.method = std::min(rows, cols) == 1 ? STEEPEST_MSIGN_SVD : STEEPEST_MSIGN_RATIONAL;
-    plan.steps = 0;
-  }
+  const bool automatic = config.method == STEEPEST_MSIGN_AUTO;
+  plan.method = !automatic                  ? config.method
+                : std::min(rows, cols) == 1 ? STEEPEST_MSIGN_SVD
+                                            : STEEPEST_MSIGN_RATIONAL;
+  plan.steps = automatic ? 0 : config.steps;
   const bool newton_schulz = plan.method == STEEPEST_MSIGN_NEWTON_SCHULZ ||
                              plan.method == STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ;
   if (plan.steps == 0) plan.steps = newton_schulz ? 5 : 3;
@@ -38,7 +37,7 @@ msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dt
                                                                      : STEEPEST_NORM_SCHATTEN4;
   plan.restarts = config.restarts;
   plan.restart_count = config.restart_count;
-  plan.lower_bound = config.lower_bound != 0 ? config.lower_bound : 1e-3;
+  plan.lower_bound = automatic || config.lower_bound == 0 ? 1e-3 : config.lower_bound;
   plan.norm_bound = config.norm_bound;
   plan.rank_tolerance = config.rank_tolerance;
   plan.compute = msign_compute_dtype(config, dtype);

@@ -26,7 +26,8 @@ steepest_status norm_run(steepest_context& context, const sum_squares_job* jobs,
         total.sum += results[tile].sum;
         total.nonfinite += results[tile].nonfinite;
       }
-    result = {std::sqrt(total.sum) / scale, total.nonfinite};
+    const double root = std::sqrt(total.sum);
+    result = {root / scale, total.nonfinite, root, scale};
     return status;
   };
   bool doubles = false;

@@ -43,6 +43,8 @@ steepest_status sum_squares_run(steepest_context& context, const sum_squares_job
 struct norm_result {
   double norm;
   int64_t nonfinite;
+  // norm = root / scale, for a norm that is itself beyond the range of a double.
+  double root, scale;
 };
 
 // attempt(scale) sets `result` to a norm whose squares were formed from scaled elements. Doubles
