@@ -152,9 +152,13 @@ STEEPEST_API steepest_status steepest_allocator_init(void* allocator, size_t str
  * thread; a context made in the child has threads again. */
 typedef struct steepest_context steepest_context;
 
+#define STEEPEST_CONTEXT_OPENBLAS (UINT64_C(1) << 0) /* msign's products and inverses by OpenBLAS
+                                                        and LAPACK in place of the library's own
+                                                        kernels: for comparison */
+
 typedef struct steepest_context_options {
   size_t struct_size;
-  uint64_t flags;         /* STEEPEST_FLAG_CONSISTENT: as if every call had it */
+  uint64_t flags;         /* STEEPEST_CONTEXT_*; STEEPEST_FLAG_CONSISTENT: as if every call had it */
   int32_t num_threads;  /* 0: the cores this process may use; 1: the calling thread only. Without an
                              executor no more than oneTBB has (one per core) are used. */
   steepest_isa max_isa;   /* highest level to use; STEEPEST_ISA_AUTO: the best this CPU has. A level
@@ -395,7 +399,7 @@ STEEPEST_API steepest_status steepest_workspace_init(void* workspace, size_t str
 
 typedef struct steepest_msign_config {
   size_t struct_size;
-  uint64_t flags;                    /* STEEPEST_FLAG_CONSISTENT is STEEPEST_E_UNSUPPORTED here */
+  uint64_t flags;                    /* STEEPEST_FLAG_CONSISTENT, but not with SVD */
   int32_t method;                    /* STEEPEST_MSIGN_* */
   int32_t steps;                     /* 0: the method's default. NEWTON_SCHULZ, GRAM_: iterations, 1
                                         to 100, default 5; after the last row of a set that row

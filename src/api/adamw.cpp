@@ -238,7 +238,7 @@ class step_call {
     for (int64_t i = 0; i < count_; ++i) {
       list_.read(i);
       const steepest_adamw_tensor& tensor = list_.tensor;
-      const uint64_t flags = list_.config.flags | context_.flags;
+      const uint64_t flags = list_.config.flags | (context_.flags & STEEPEST_FLAG_CONSISTENT);
       if (list_.new_group) {
         prepared_[++group] = adamw_prepare(list_.config, list_.f64);
         skipped_[group] = list_.config.skipped;

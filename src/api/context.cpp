@@ -68,9 +68,10 @@ steepest_status create(const char* function, const steepest_context_options* giv
         status != STEEPEST_OK)
       return status;
   const argument where = {function, "options"};
-  if (options.flags & ~STEEPEST_FLAG_CONSISTENT)
+  constexpr uint64_t known_flags = STEEPEST_CONTEXT_OPENBLAS | STEEPEST_FLAG_CONSISTENT;
+  if (options.flags & ~known_flags)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
-                      static_cast<unsigned long long>(options.flags & ~STEEPEST_FLAG_CONSISTENT));
+                      static_cast<unsigned long long>(options.flags & ~known_flags));
   if (options.num_threads < 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".num_threads is negative (%d)",
                       static_cast<int>(options.num_threads));

@@ -27,12 +27,6 @@ steepest_status check_shape(const char* function, const steepest_msign_config& c
   return check_msign_types({function, "config"}, config, shape.dtype);
 }
 
-steepest_status check_consistent(const char* function, const steepest_context& context) {
-  if ((context.flags & STEEPEST_FLAG_CONSISTENT) == 0) return STEEPEST_OK;
-  return fail(STEEPEST_E_UNSUPPORTED,
-              "%s: context has CONSISTENT, but OpenBLAS's results differ between CPUs", function);
-}
-
 // One call on `count` matrices; steepest_msign has one.
 class msign_call {
  public:
@@ -67,16 +61,19 @@ class msign_call {
     if (const auto status = resolve_context(function_, given_context, context);
         status != STEEPEST_OK)
       return status;
-    if (const auto status = check_consistent(function_, *context); status != STEEPEST_OK)
+    const bool consistent = ((config_.flags | context->flags) & STEEPEST_FLAG_CONSISTENT) != 0;
+    if (const auto status = check_consistent({function_, "config"}, config_, *context, consistent);
+        status != STEEPEST_OK)
       return status;
     if (ldx == 0) ldx = shape.cols;
     if (ldo == 0) ldo = shape.cols;
     if (shape.empty() || count == 0) return STEEPEST_OK;
     if (const auto status = check_matrices(); status != STEEPEST_OK) return status;
 
-    const msign_plan plan = msign_plan_for(config_, shape.dtype, shape.rows, shape.cols);
+    const msign_plan plan =
+        msign_plan_for(config_, shape.dtype, shape.rows, shape.cols, consistent);
     workspace memory(context->pool);
-    plan_memory(memory, plan);
+    plan_memory(*context, memory, plan);
     if (const auto status = obtain(function_, memory, given_workspace); status != STEEPEST_OK)
       return status;
     return run(*context, plan, memory);
@@ -99,14 +96,17 @@ class msign_call {
         status != STEEPEST_OK)
       return status;
     workspace memory(context->pool);
-    plan_memory(memory, msign_plan_for(config_, shape.dtype, shape.rows, shape.cols));
+    plan_memory(*context, memory,
+                msign_plan_for(config_, shape.dtype, shape.rows, shape.cols, false));
     *bytes = memory.bytes_needed();
     return STEEPEST_OK;
   }
 
  private:
-  void plan_memory(workspace& memory, const msign_plan& plan) const {
-    memory.plan<std::byte>(static_cast<int64_t>(msign_bytes(plan, shape.rows, shape.cols)));
+  void plan_memory(const steepest_context& context, workspace& memory,
+                   const msign_plan& plan) const {
+    memory.plan<std::byte>(
+        static_cast<int64_t>(msign_bytes(context, plan, shape.rows, shape.cols)));
     memory.plan<memory_range>(2 * count);
     memory.plan<range_key>(2 * count);
   }
@@ -158,8 +158,8 @@ class msign_call {
   }
 
   steepest_status run(steepest_context& context, const msign_plan& plan, workspace& memory) {
-    auto* scratch =
-        memory.take<std::byte>(static_cast<int64_t>(msign_bytes(plan, shape.rows, shape.cols)));
+    auto* scratch = memory.take<std::byte>(
+        static_cast<int64_t>(msign_bytes(context, plan, shape.rows, shape.cols)));
     auto* ranges = memory.take<memory_range>(2 * count);
     auto* keys = memory.take<range_key>(2 * count);
     if (const auto status = check_overlaps(ranges, keys); status != STEEPEST_OK) return status;
@@ -211,7 +211,7 @@ steepest_status band(const steepest_msign_config* given, double lower_bound, dou
       status != STEEPEST_OK)
     return status;
   // Any shape that is not a vector.
-  const msign_plan plan = msign_plan_for(config, STEEPEST_F64, 2, 2);
+  const msign_plan plan = msign_plan_for(config, STEEPEST_F64, 2, 2, false);
   const msign::band result = msign_band(plan, lower_bound);
   *low = result.low;
   *high = result.high;

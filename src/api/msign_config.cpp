@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "linalg/linalg.hpp"
 #include "msign/msign.hpp"
 
 namespace steepest::api {
@@ -78,9 +79,6 @@ steepest_status check(const argument& where, const steepest_msign_config& config
   if (config.flags & ~STEEPEST_FLAG_CONSISTENT)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
                       static_cast<unsigned long long>(config.flags & ~STEEPEST_FLAG_CONSISTENT));
-  if (config.flags & STEEPEST_FLAG_CONSISTENT)
-    return where.fail(STEEPEST_E_UNSUPPORTED,
-                      ".flags has CONSISTENT, but OpenBLAS's results differ between CPUs");
   if (config.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(config.reserved));
@@ -150,6 +148,18 @@ steepest_status check_msign_types(const argument& where, const steepest_msign_co
                     "matrix has lost smaller singular values%s",
                     config.lower_bound, least, f64 ? "f64" : "f32",
                     f64 ? "" : " (compute_dtype = f64 allows [1e-08, 1))");
+}
+
+steepest_status check_consistent(const argument& where, const steepest_msign_config& config,
+                                 const steepest_context& context, bool consistent) {
+  if (!consistent) return STEEPEST_OK;
+  if (config.method == STEEPEST_MSIGN_SVD)
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".method is SVD: with CONSISTENT LAPACK's results would differ between CPUs");
+  if (linalg::uses_openblas(context))
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".flags has CONSISTENT, but the context's OpenBLAS differs between CPUs");
+  return STEEPEST_OK;
 }
 
 steepest_status check_msign_shape(const argument& where, int64_t rows, int64_t cols) {

@@ -21,9 +21,6 @@ steepest_status check_config(const argument& where, const steepest_muon_config& 
   if (config.flags & ~known_flags)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
                       static_cast<unsigned long long>(config.flags & ~known_flags));
-  if (config.flags & STEEPEST_FLAG_CONSISTENT)
-    return where.fail(STEEPEST_E_UNSUPPORTED,
-                      ".flags has CONSISTENT, but OpenBLAS's results differ between CPUs");
   const struct {
     const char* name;
     double value;
@@ -215,7 +212,11 @@ class tensor_list {
   const steepest_muon_config* source_ = nullptr;
 };
 
-muon_job job_of(const tensor_list& list) {
+bool is_consistent(const tensor_list& list, const steepest_context& context) {
+  return ((list.config.flags | list.msign.flags | context.flags) & STEEPEST_FLAG_CONSISTENT) != 0;
+}
+
+muon_job job_of(const tensor_list& list, const steepest_context& context) {
   const steepest_muon_tensor& t = list.tensor;
   const buffer_list buffers = buffers_of(t, list.config.flags);
   const bool emit_delta = (list.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
@@ -233,7 +234,8 @@ muon_job job_of(const tensor_list& list) {
           t.blocks != nullptr ? t.block_count : 1,
           t.block_axis == 1,
           &list.config,
-          &list.msign};
+          &list.msign,
+          is_consistent(list, context)};
 }
 
 class muon_call {
@@ -250,10 +252,6 @@ class muon_call {
     if (const auto status = resolve_context(function_, given_context, context);
         status != STEEPEST_OK)
       return status;
-    if (context->flags & STEEPEST_FLAG_CONSISTENT)
-      return fail(STEEPEST_E_UNSUPPORTED,
-                  "%s: context has CONSISTENT, but OpenBLAS's results differ between CPUs",
-                  function_);
     if (stats != nullptr) {
       struct_array<steepest_step_stats> results;
       if (const auto status = results.open(function_, "stats", stats, count_);
@@ -266,7 +264,7 @@ class muon_call {
     }
     if (count_ == 0) return STEEPEST_OK;
     workspace memory(context->pool);
-    if (const auto status = plan_memory(memory); status != STEEPEST_OK) return status;
+    if (const auto status = plan_memory(*context, memory); status != STEEPEST_OK) return status;
     if (const auto status = obtain(function_, memory, given_workspace); status != STEEPEST_OK)
       return status;
     scratch_ = memory.take<std::byte>(static_cast<int64_t>(scratch_bytes_));
@@ -285,18 +283,22 @@ class muon_call {
         status != STEEPEST_OK)
       return status;
     workspace memory(context->pool);
-    if (const auto status = plan_memory(memory); status != STEEPEST_OK) return status;
+    if (const auto status = plan_memory(*context, memory); status != STEEPEST_OK) return status;
     *bytes = count_ == 0 ? 0 : memory.bytes_needed();
     return STEEPEST_OK;
   }
 
  private:
   // Checks every tensor on the way.
-  steepest_status plan_memory(workspace& memory) {
+  steepest_status plan_memory(const steepest_context& context, workspace& memory) {
     for (int64_t i = 0; i < count_; ++i) {
       if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
+      if (const auto status = check_consistent({function_, "config.msign"}, list_.msign, context,
+                                               is_consistent(list_, context));
+          status != STEEPEST_OK)
+        return status;
       if (empty()) continue;
-      const size_t bytes = muon_bytes(job_of(list_));
+      const size_t bytes = muon_bytes(context, job_of(list_, context));
       if (bytes > scratch_bytes_) scratch_bytes_ = bytes;
     }
     memory.plan<std::byte>(static_cast<int64_t>(scratch_bytes_));
@@ -337,7 +339,7 @@ class muon_call {
       const char* reason = "";
       if (empty()) {
         result.snr_update = result.snr_momentum = nan;
-      } else if (const auto failed = muon_run(context, job_of(list_), scratch_,
+      } else if (const auto failed = muon_run(context, job_of(list_, context), scratch_,
                                               stats != nullptr ? &result : nullptr, status, reason);
                  failed != STEEPEST_OK) {
         return failed_in(function_, failed);
@@ -364,7 +366,7 @@ class muon_call {
       list_.read(i);
       nonfinite = 0;
       if (empty() || !(list_.config.flags & STEEPEST_MUON_SKIP_NONFINITE)) return STEEPEST_OK;
-      const auto status = muon_nonfinite(context, job_of(list_), scratch_, nonfinite);
+      const auto status = muon_nonfinite(context, job_of(list_, context), scratch_, nonfinite);
       return status == STEEPEST_OK ? status : failed_in(function_, status);
     };
     int64_t nonfinite = 0;

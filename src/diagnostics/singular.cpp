@@ -48,7 +48,7 @@ steepest_status singular_values(steepest_context& context, int64_t rows, int64_t
     return status;
   };
   norm_result norm = {};
-  if (matrix_norm(context, rows, cols, x, s.partial, norm) != STEEPEST_OK)
+  if (matrix_norm(context, rows, cols, x, false, s.partial, norm) != STEEPEST_OK)
     return failed(STEEPEST_E_INTERNAL, "the executor failed");
   if (norm.nonfinite != 0)
     return failed(STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite");

@@ -4,6 +4,13 @@
 namespace steepest {
 
 // Each is the one symbol of its translation unit.
+namespace linalg {
+extern const linalg_table linalg_generic;
+#if defined(__x86_64__)
+extern const linalg_table linalg_x86_avx2;
+extern const linalg_table linalg_x86_avx512;
+#endif
+}  // namespace linalg
 extern const adamw_table adamw_generic;
 extern const convert_table convert_generic;
 extern const muon_table muon_generic;
@@ -24,7 +31,7 @@ extern const sum_squares_table sum_squares_x86_avx512;
 
 const kernel_tables& tables_for(steepest_isa isa) {
   static const kernel_tables generic = {adamw_generic, convert_generic, muon_generic,
-                                        sum_squares_generic};
+                                        sum_squares_generic, linalg::linalg_generic};
 #if defined(__x86_64__)
   static const kernel_tables avx2 = [] {
     kernel_tables t = generic;
@@ -32,6 +39,7 @@ const kernel_tables& tables_for(steepest_isa isa) {
     t.convert = convert_x86_avx2;
     t.muon = muon_x86_avx2;
     t.sum_squares = sum_squares_x86_avx2;
+    t.linalg = linalg::linalg_x86_avx2;
     return t;
   }();
   static const kernel_tables avx512 = [] {
@@ -40,6 +48,7 @@ const kernel_tables& tables_for(steepest_isa isa) {
     t.convert = convert_x86_avx512;
     t.muon = muon_x86_avx512;
     t.sum_squares = sum_squares_x86_avx512;
+    t.linalg = linalg::linalg_x86_avx512;
     return t;
   }();
   static const kernel_tables avx512_bf16 = [] {

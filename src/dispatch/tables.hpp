@@ -7,6 +7,7 @@
 #include "kernels/convert/convert.hpp"
 #include "kernels/muon/muon.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
+#include "linalg/panels.hpp"
 
 namespace steepest {
 
@@ -15,6 +16,7 @@ struct kernel_tables {
   convert_table convert;
   muon_table muon;
   sum_squares_table sum_squares;
+  linalg::linalg_table linalg;
 };
 
 // `isa` is a level that detect_isa() includes.

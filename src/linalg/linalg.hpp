@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix operations that msign is made of. Matrices are row-major. A symmetric n x n matrix has
-// stride n, and only its lower triangle holds values unless it is called full.
+// The matrix operations that msign is made of. X and O are row-major with any stride; symmetric
+// matrices are in panels (panels.hpp).
 //
-// The provider is OpenBLAS with LAPACKE (openblas.cpp): its calls are made one at a time per
-// process and with whatever number of threads the application has given it.
+// They are done by the tile kernels of one ISA level, cut into tasks for the context's executor
+// that depend on sizes alone, so that every sum has the same order for any number of threads. A
+// context made with STEEPEST_CONTEXT_OPENBLAS has OpenBLAS and LAPACKE do them instead
+// (openblas.cpp), for comparison. All return STEEPEST_OK, or INTERNAL if the executor failed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "core/context.hpp"
+#include "linalg/panels.hpp"
 
 namespace steepest::linalg {
 
@@ -22,38 +28,70 @@ constexpr bool is_tall(const matrix<T>& x) {
   return x.rows > x.cols;
 }
 
-// r = X X^T for a wide X, X^T X for a tall one.
+// Elements of `packed` below, for an X of that size.
 template <class T>
-void gram(const matrix<const T>& x, T* r);
+int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t cols);
 
-// out = S X for a wide X, X S for a tall one; out is another matrix than X.
+// r = X X^T for a wide X, X^T X for a tall one. `packed` is scratch.
 template <class T>
-void multiply(const T* s, const matrix<const T>& x, const matrix<T>& out);
+steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
+                     const matrix<const T>& x, T* packed, T* r);
 
-// c = A^2 for a full symmetric A.
+// c = A B for full symmetric matrices that commute (A^2 among them). `packed` is scratch.
 template <class T>
-void square(const T* a, T* c, int64_t n);
+steepest_status commuting_product(steepest_context& context, const panel_kernels<T>& kernels,
+                                  const symmetric<T>& s, const T* a, const T* b, T* c, T* packed);
 
-// c = A B for symmetric A and full symmetric B that commute: symmetric up to rounding. Every
-// element of c is written.
+// out = Q X for a wide X, X Q for a tall one, Q full; out is another matrix than X. `packed` is
+// scratch.
 template <class T>
-void commuting_product(const T* a, const T* b, T* c, int64_t n);
+steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
+                         const matrix<const T>& x, const matrix<T>& out, T* packed);
 
-// A <- A^-1. False, and A spoilt, if A is not positive definite.
+// Fills the tiles above the diagonal from those below.
 template <class T>
-bool invert_spd(T* a, int64_t n);
+steepest_status make_full(steepest_context& context, const panel_kernels<T>& kernels,
+                          const symmetric<T>& s, T* a);
 
-// out = a b, all row-major.
+// a[i] <- -a[i]^-1 for `count` <= 8 positive definite matrices, in step with each other. *failed:
+// one of them was not, and all are spoilt. `scratch` has inverse_elements.
+template <class T>
+steepest_status invert_negated(steepest_context& context, const panel_kernels<T>& kernels,
+                               const symmetric<T>& s, T* const* a, int64_t count, T* scratch,
+                               bool* failed);
+template <class T>
+int64_t inverse_elements(const steepest_context& context, const symmetric<T>& s, int64_t count);
+
+// out = a b, all row-major, by OpenBLAS: what follows a singular value decomposition.
 template <class T>
 void product(const matrix<const T>& a, const matrix<const T>& b, const matrix<T>& out);
 
-// The thin singular value decomposition X = U diag(s) V^T; X is spoilt. u is rows x k, vt is k x
-// cols, both without gaps, k = min(rows, cols). With u == nullptr only s. False if LAPACK did not
-// converge.
+// The thin singular value decomposition X = U diag(s) V^T by LAPACK's gesdd; X is spoilt. u is rows
+// x k, vt is k x cols, both without gaps, k = min(rows, cols). With u == nullptr only s. False if
+// LAPACK did not converge.
 template <class T>
 bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int32_t* integers);
 // Elements of `work`, for any stride; `integers` has 8 min(rows, cols).
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors);
+
+// The same operations through OpenBLAS and LAPACKE.
+namespace openblas {
+
+template <class T>
+void gram(const matrix<const T>& x, T* packed, T* r);
+template <class T>
+void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* packed);
+template <class T>
+void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out, T* packed);
+// True if A is positive definite. `scratch` has n^2 elements.
+template <class T>
+bool invert_negated(const symmetric<T>& s, T* a, T* scratch);
+
+}  // namespace openblas
+
+inline bool uses_openblas(const steepest_context& context) {
+  return (context.flags & STEEPEST_CONTEXT_OPENBLAS) != 0;
+}
 
 }  // namespace steepest::linalg

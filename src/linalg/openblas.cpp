@@ -98,40 +98,87 @@ struct lapack {
 
 }  // namespace
 
+namespace openblas {
+
+namespace {
+
+// Between panels and rows; of a symmetric matrix on and below the diagonal.
 template <class T>
-void gram(const matrix<const T>& x, T* r) {
-  const blas_call call;
-  const int64_t n = small_side(x.rows, x.cols);
-  blas::syrk(is_tall(x) ? CblasTrans : CblasNoTrans, narrow(n), narrow(std::max(x.rows, x.cols)),
-             x.data, narrow(x.stride), r);
+void to_rows(const symmetric<T>& s, const T* panels, T* rows, bool full) {
+  constexpr int64_t w = panel_width<T>;
+  for (int64_t j = 0; j < s.n; j += w)
+    for (int64_t i = full ? 0 : j; i < s.n; ++i)
+      std::copy_n(panels + s.panel(j / w) + i * w, std::min(w, s.n - j), rows + i * s.n + j);
 }
 
 template <class T>
-void multiply(const T* s, const matrix<const T>& x, const matrix<T>& out) {
-  const blas_call call;
-  blas::symm(is_tall(x) ? CblasRight : CblasLeft, narrow(x.rows), narrow(x.cols), s,
-             narrow(small_side(x.rows, x.cols)), x.data, narrow(x.stride), out.data,
-             narrow(out.stride));
+void to_panels(const symmetric<T>& s, T* rows, T* panels) {
+  constexpr int64_t w = panel_width<T>;
+  // Tiles on the diagonal have both halves.
+  for (int64_t i = 0; i < s.n; ++i)
+    for (int64_t j = i / w * w; j < i; ++j) rows[j * s.n + i] = rows[i * s.n + j];
+  std::fill(panels, panels + s.elements(), T{0});
+  for (int64_t j = 0; j < s.n; j += w)
+    for (int64_t i = j; i < s.n; ++i)
+      std::copy_n(rows + i * s.n + j, std::min(w, s.n - j), panels + s.panel(j / w) + i * w);
+}
+
+}  // namespace
+
+template <class T>
+void gram(const matrix<const T>& x, T* packed, T* r) {
+  const symmetric<T> s(small_side(x.rows, x.cols));
+  {
+    const blas_call call;
+    blas::syrk(is_tall(x) ? CblasTrans : CblasNoTrans, narrow(s.n),
+               narrow(std::max(x.rows, x.cols)), x.data, narrow(x.stride), packed);
+  }
+  to_panels(s, packed, r);
 }
 
 template <class T>
-void square(const T* a, T* c, int64_t n) {
+void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out, T* packed) {
+  const symmetric<T> s(small_side(x.rows, x.cols));
+  to_rows(s, q, packed, false);
   const blas_call call;
-  blas::syrk(CblasNoTrans, narrow(n), narrow(n), a, narrow(n), c);
+  blas::symm(is_tall(x) ? CblasRight : CblasLeft, narrow(x.rows), narrow(x.cols), packed,
+             narrow(s.n), x.data, narrow(x.stride), out.data, narrow(out.stride));
 }
 
 template <class T>
-void commuting_product(const T* a, const T* b, T* c, int64_t n) {
-  const blas_call call;
-  const blasint size = narrow(n);
-  blas::symm(CblasLeft, size, size, a, size, b, size, c, size);
+void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* packed) {
+  const int64_t square = s.n * s.n;
+  T* const b_rows = packed + square;
+  T* const c_rows = b_rows + square;
+  to_rows(s, b, b_rows, true);
+  {
+    const blasint n = narrow(s.n);
+    if (a == b) {
+      const blas_call call;
+      blas::syrk(CblasNoTrans, n, n, b_rows, n, c_rows);
+    } else {
+      to_rows(s, a, packed, false);
+      const blas_call call;
+      blas::symm(CblasLeft, n, n, packed, n, b_rows, n, c_rows, n);
+    }
+  }
+  to_panels(s, c_rows, c);
 }
 
 template <class T>
-bool invert_spd(T* a, int64_t n) {
-  const blas_call call;
-  return lapack::potrf(a, narrow(n)) == 0 && lapack::potri(a, narrow(n)) == 0;
+bool invert_negated(const symmetric<T>& s, T* a, T* scratch) {
+  to_rows(s, a, scratch, false);
+  {
+    const blas_call call;
+    if (lapack::potrf(scratch, narrow(s.n)) != 0 || lapack::potri(scratch, narrow(s.n)) != 0)
+      return false;
+  }
+  to_panels(s, scratch, a);
+  for (int64_t k = 0; k < s.elements(); ++k) a[k] = -a[k];
+  return true;
 }
+
+}  // namespace openblas
 
 template <class T>
 void product(const matrix<const T>& a, const matrix<const T>& b, const matrix<T>& out) {
@@ -164,14 +211,13 @@ int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
   return static_cast<int64_t>(std::ceil(static_cast<double>(answer) * (1 + 1e-6))) + 1;
 }
 
-#define STEEPEST_INSTANTIATE(T)                                                            \
-  template void gram(const matrix<const T>&, T*);                                          \
-  template void multiply(const T*, const matrix<const T>&, const matrix<T>&);              \
-  template void square(const T*, T*, int64_t);                                             \
-  template void commuting_product(const T*, const T*, T*, int64_t);                        \
-  template bool invert_spd(T*, int64_t);                                                   \
-  template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&); \
-  template bool svd(const matrix<T>&, T*, T*, T*, T*, int64_t, int32_t*);                  \
+#define STEEPEST_INSTANTIATE(T)                                                               \
+  template void openblas::gram(const matrix<const T>&, T*, T*);                               \
+  template void openblas::multiply(const T*, const matrix<const T>&, const matrix<T>&, T*);   \
+  template void openblas::commuting_product(const symmetric<T>&, const T*, const T*, T*, T*); \
+  template bool openblas::invert_negated(const symmetric<T>&, T*, T*);                        \
+  template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&);    \
+  template bool svd(const matrix<T>&, T*, T*, T*, T*, int64_t, int32_t*);                     \
   template int64_t svd_work_size<T>(int64_t, int64_t, bool);
 STEEPEST_INSTANTIATE(float)
 STEEPEST_INSTANTIATE(double)

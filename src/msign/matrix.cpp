@@ -18,8 +18,10 @@ void* row_of(const stored_matrix& x, int64_t row) {
 }  // namespace
 
 steepest_status matrix_norm(steepest_context& context, int64_t rows, int64_t cols,
-                            const stored_matrix& x, squares* partial, norm_result& result) {
-  const sum_squares_kernel kernel = context.tables->sum_squares.fast.of(x.dtype);
+                            const stored_matrix& x, bool consistent, squares* partial,
+                            norm_result& result) {
+  const sum_squares_table& table = context.tables->sum_squares;
+  const sum_squares_kernel kernel = (consistent ? table.exact : table.fast).of(x.dtype);
   const row_groups groups(rows, cols);
   const auto attempt = [&](double scale) {
     const steepest_status status =

@@ -26,34 +26,50 @@ matrix<const T> read_only(const matrix<T>& x) {
   return {x.data, x.rows, x.cols, x.stride};
 }
 
-// What one call works in. Symmetric matrices are n x n, `x` and `y` as large as X.
+// Factorisations that go in step with each other.
+constexpr int64_t together = 3;
+
+// What one call works in. Symmetric matrices are n x n in panels, `x` and `y` as large as X.
 template <class T>
 struct scratch {
   squares* partial;
-  T *x, *y, *r, *q, *w, *z, *t;
+  T *x, *y, *packed;
+  T *r, *q, *w[together], *z, *t, *inversion;
   T *s, *u, *vt, *work;  // of the singular value decomposition
   int64_t work_size;
   int32_t* integers;
 
-  scratch(arena& memory, const msign_plan& plan, int64_t rows, int64_t cols) {
+  scratch(arena& memory, const steepest_context& context, const msign_plan& plan, int64_t rows,
+          int64_t cols) {
     const int64_t n = std::min(rows, cols);
-    const bool svd = plan.method == STEEPEST_MSIGN_SVD && n > 1;
-    const bool rational =
+    const linalg::symmetric<T> layout(n);
+    const bool svd = plan.method == STEEPEST_MSIGN_SVD;
+    const bool poles =
         plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_ACCURATE;
-    partial = memory.take<squares>(std::max(row_groups(rows, cols).count, row_groups(n, n).count));
+    const bool inverts = poles || plan.method == STEEPEST_MSIGN_HALLEY;
+    const int64_t in_step = std::min(plan.steps, together);
+    const int64_t square = layout.elements();
+    partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
     x = memory.take<T>(rows * cols);
     y = memory.take<T>(rows * cols);
-    r = memory.take<T>(n * n);  // also for ||O O^T - I||
-    q = memory.take<T>(svd ? 0 : n * n);
-    w = memory.take<T>(svd ? 0 : n * n);
-    z = memory.take<T>(svd || rational ? 0 : n * n);
-    t = memory.take<T>(svd || rational ? 0 : n * n);
-    work_size = svd ? linalg::svd_work_size<T>(rows, cols, true) : 0;
-    s = memory.take<T>(svd ? n : 0);
-    u = memory.take<T>(svd ? rows * n : 0);
-    vt = memory.take<T>(svd ? n * cols : 0);
+    packed = memory.take<T>(linalg::packed_elements<T>(context, rows, cols));
+    r = memory.take<T>(square);  // also for ||O O^T - I||
+    // The sum over the poles is formed in the first inverse, if there is one round of them.
+    const bool sum_in_place = poles && plan.steps <= together;
+    for (int64_t i = 0; i < together; ++i)
+      w[i] = memory.take<T>(poles ? (i < in_step ? square : 0) : i == 0 && !svd ? square : 0);
+    q = sum_in_place ? w[0] : memory.take<T>(svd ? 0 : square);
+    z = memory.take<T>(svd || poles ? 0 : square);
+    t = memory.take<T>(svd || poles ? 0 : square);
+    inversion = memory.take<T>(
+        inverts ? linalg::inverse_elements(context, layout, poles ? in_step : 1) : 0);
+    const bool decomposes = svd && n > 1;
+    work_size = decomposes ? linalg::svd_work_size<T>(rows, cols, true) : 0;
+    s = memory.take<T>(decomposes ? n : 0);
+    u = memory.take<T>(decomposes ? rows * n : 0);
+    vt = memory.take<T>(decomposes ? n * cols : 0);
     work = memory.take<T>(work_size);
-    integers = memory.take<int32_t>(svd ? 8 * n : 0);
+    integers = memory.take<int32_t>(decomposes ? 8 * n : 0);
   }
 };
 
@@ -72,7 +88,9 @@ class computation {
  public:
   computation(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
               std::byte* memory, msign_result& result)
-      : context_(context), plan_(plan), rows_(rows), cols_(cols), n_(std::min(rows, cols)),
+      : context_(context), plan_(plan), rows_(rows), cols_(cols), layout_(std::min(rows, cols)),
+        kernels_((plan.consistent ? context.tables->linalg.exact : context.tables->linalg.fast)
+                     .template of<T>()),
         result_(result), scratch_(make_scratch(memory)) {}
 
   // `norm` is ||from||_F, not zero.
@@ -106,7 +124,7 @@ class computation {
  private:
   scratch<T> make_scratch(std::byte* memory) const {
     arena slices(memory);
-    return scratch<T>(slices, plan_, rows_, cols_);
+    return scratch<T>(slices, context_, plan_, rows_, cols_);
   }
 
   matrix<T> whole(T* data) const { return {data, rows_, cols_, cols_}; }
@@ -133,67 +151,84 @@ class computation {
 
   // ------------------------------------------------------------------ symmetric matrices
 
-  // body(row, length) for the part of each row on and below the diagonal.
-  template <class F>
-  void lower_rows(F body) {
-    const auto status =
-        for_each_row_group(context_, row_groups(n_, n_), [&](int64_t from, int64_t to, int64_t) {
-          for (int64_t i = from; i < to; ++i) body(i * n_, i);
-        });
+  void check(steepest_status status) {
     if (status != STEEPEST_OK) failed_ = executor_failed;
   }
 
-  // a_ij = f(index, i == j), below the diagonal and on it.
+  // a_k = f(k) for every index k of the lower triangle.
   template <class F>
   void fill_lower(T* a, F f) {
-    lower_rows([&](int64_t row, int64_t i) {
-      for (int64_t k = row; k < row + i; ++k) a[k] = f(k);
-      a[row + i] = f(row + i);
-    });
+    constexpr int64_t tile = linalg::panel_width<T> * linalg::panel_width<T>;
+    const int64_t tiles = layout_.lower_tiles();
+    // Tiles follow each other within a panel.
+    check(for_each_row_group(context_, row_groups(tiles, tile),
+                             [&](int64_t from, int64_t to, int64_t) {
+                               int64_t j = 0;
+                               int64_t i = from;
+                               for (; i >= layout_.panels - j; ++j) i -= layout_.panels - j;
+                               i += j;
+                               for (int64_t count = from; count < to; ++count) {
+                                 const int64_t begin = layout_.tile(i, j);
+                                 for (int64_t k = begin; k < begin + tile; ++k) a[k] = f(k);
+                                 if (++i == layout_.panels) i = ++j;
+                               }
+                             }));
   }
 
   void add_to_diagonal(T* a, T value) {
-    for (int64_t i = 0; i < n_; ++i) a[i * n_ + i] += value;
+    for (int64_t i = 0; i < layout_.n; ++i) a[layout_.diagonal(i)] += value;
   }
 
-  // Fills the upper triangle from the lower one, tile by tile.
-  void mirror(T* a) {
-    constexpr int64_t tile = 32;
-    const int64_t tiles = (n_ + tile - 1) / tile;
-    const auto status = for_each_row_group(
-        context_, row_groups(tiles, tile * n_), [&](int64_t from, int64_t to, int64_t) {
-          for (int64_t row = from * tile; row < std::min(to * tile, n_); row += tile)
-            for (int64_t col = 0; col <= row; col += tile)
-              for (int64_t i = row; i < std::min(row + tile, n_); ++i)
-                for (int64_t j = col; j < std::min(col + tile, i); ++j)
-                  a[j * n_ + i] = a[i * n_ + j];
-        });
-    if (status != STEEPEST_OK) failed_ = executor_failed;
+  void make_full(T* a) { check(linalg::make_full(context_, kernels_, layout_, a)); }
+  void gram(const matrix<const T>& x) {
+    check(linalg::gram(context_, kernels_, x, scratch_.packed, scratch_.r));
+  }
+  void commuting_product(const T* a, const T* b, T* c) {
+    check(linalg::commuting_product(context_, kernels_, layout_, a, b, c, scratch_.packed));
+  }
+  void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out) {
+    check(linalg::multiply(context_, kernels_, q, x, out, scratch_.packed));
+  }
+  bool invert_negated(T* const* matrices, int64_t count) {
+    bool not_definite = false;
+    if (failed_) return false;
+    check(linalg::invert_negated(context_, kernels_, layout_, matrices, count, scratch_.inversion,
+                                 &not_definite));
+    return !not_definite && !failed_;
   }
 
   // ||A||_F^2 of a symmetric matrix; NaN or infinite if an element is.
   double square_sum(const T* a) {
-    const sum_squares_kernel kernel = context_.tables->sum_squares.fast.of(dtype_of<T>);
-    const row_groups groups(n_, n_);
-    const auto status =
-        for_each_row_group(context_, groups, [&](int64_t from, int64_t to, int64_t group) {
-          squares& sum = scratch_.partial[group] = {0.0, 0};
-          for (int64_t i = from; i < to; ++i) {
-            const double diagonal = a[i * n_ + i];
-            sum.sum += 2 * kernel(a, i * n_, i * n_ + i, 1.0).sum + diagonal * diagonal;
-          }
-        });
-    if (status != STEEPEST_OK) failed_ = executor_failed;
+    constexpr int64_t w = linalg::panel_width<T>;
+    const sum_squares_table& sums = context_.tables->sum_squares;
+    const sum_squares_kernel kernel = (plan_.consistent ? sums.exact : sums.fast).of(dtype_of<T>);
+    check(for_each_row_group(context_, row_groups(layout_.panels, layout_.rows * w),
+                             [&](int64_t from, int64_t to, int64_t) {
+                               for (int64_t j = from; j < to; ++j) {
+                                 const T* const panel = a + layout_.panel(j);
+                                 const int64_t width = std::min(w, layout_.n - j * w);
+                                 double on = 0;
+                                 for (int64_t i = j * w; i < j * w + width; ++i)
+                                   on += kernel(panel, i * w, i * w + width, 1.0).sum;
+                                 // Rows of a last, narrower panel end at the diagonal tile.
+                                 const int64_t below = (j + 1) * w;
+                                 const double rest =
+                                     below < layout_.n
+                                         ? kernel(panel, below * w, layout_.n * w, 1.0).sum
+                                         : 0;
+                                 scratch_.partial[j] = {on + 2 * rest, 0};
+                               }
+                             }));
     double total = 0;
-    for (int64_t group = 0; group < groups.count; ++group) total += scratch_.partial[group].sum;
+    for (int64_t j = 0; j < layout_.panels; ++j) total += scratch_.partial[j].sum;
     return total;
   }
 
   // ||O O^T - I||_F / sqrt(n)
   double departure(const matrix<T>& o) {
-    linalg::gram(read_only(o), scratch_.r);
+    gram(read_only(o));
     add_to_diagonal(scratch_.r, -1);
-    return std::sqrt(square_sum(scratch_.r) / static_cast<double>(n_));
+    return std::sqrt(square_sum(scratch_.r) / static_cast<double>(layout_.n));
   }
 
   // What X is divided by, given the Gram matrix r of X.
@@ -228,8 +263,8 @@ class computation {
     const auto c1 = static_cast<T>(row.b);
     const auto c2 = static_cast<T>(row.c);
     if (c2 != 0) {
-      mirror(a);
-      linalg::square(a, p, n_);
+      make_full(a);
+      commuting_product(a, a, p);
       fill_lower(p, [=](int64_t k) { return c1 * a[k] + c2 * p[k]; });
     } else {
       fill_lower(p, [=](int64_t k) { return c1 * a[k]; });
@@ -247,7 +282,7 @@ class computation {
     T* const a = scratch_.r;
     T* const p = scratch_.q;
     for (int64_t step = 0; step < plan_.steps; ++step) {
-      linalg::gram(x, a);
+      gram(x);
       if (step == 0) {
         if (const failure failed = normalize(a)) return failed;
         scale_lower(a, 1 / (divisor_ * divisor_));
@@ -255,7 +290,8 @@ class computation {
       if (!step_matrix(plan_.coefficients.row(step), a, p)) return unstable();
       if (step == 0) scale_lower(p, 1 / divisor_);
       output_ = step + 1 == plan_.steps ? destination(x) : beside(x);
-      linalg::multiply(p, x, output_);
+      make_full(p);
+      multiply(p, x, output_);
       x = read_only(output_);
     }
     result_.steps = static_cast<int32_t>(plan_.steps);
@@ -270,11 +306,11 @@ class computation {
 
   failure gram_newton_schulz(matrix<const T> x) {
     T* const r = scratch_.r;
-    T* const p = scratch_.w;
+    T* const p = scratch_.w[0];
     T* q = scratch_.q;
     T* t = scratch_.z;
     bool fresh = true;  // Q = I
-    linalg::gram(x, r);
+    gram(x);
     if (const failure failed = normalize(r)) return failed;
     scale_lower(r, 1 / (divisor_ * divisor_));
     double factor = 1 / divisor_;  // not yet in X
@@ -282,9 +318,10 @@ class computation {
       if (step > 0 && restarts_before(step + 1)) {
         scale_lower(q, std::exchange(factor, 1.0));
         const matrix<T> next = beside(x);
-        linalg::multiply(q, x, next);
+        make_full(q);
+        multiply(q, x, next);
         x = read_only(next);
-        linalg::gram(x, r);
+        gram(x);
         fresh = true;
       }
       if (!step_matrix(plan_.coefficients.row(step), r, p)) return unstable();
@@ -293,18 +330,20 @@ class computation {
         fill_lower(q, [=](int64_t k) { return p[k]; });
         break;
       }
-      mirror(p);
+      make_full(p);
       if (fresh) {
         fill_lower(q, [=](int64_t k) { return p[k]; });
       } else {
-        linalg::commuting_product(q, p, t, n_);
+        make_full(q);
+        commuting_product(q, p, t);
         std::swap(q, t);
       }
       fresh = false;
       if (last) break;
       // R <- P (R P)
-      linalg::commuting_product(r, p, t, n_);
-      linalg::commuting_product(p, t, r, n_);
+      commuting_product(r, p, t);
+      make_full(t);
+      commuting_product(p, t, r);
     }
     if (!std::isfinite(square_sum(q))) return unstable();
     scale_lower(q, factor);
@@ -313,10 +352,11 @@ class computation {
   }
 
   // O = Q X
-  failure finish(const T* q, const matrix<const T>& x) {
+  failure finish(T* q, const matrix<const T>& x) {
+    make_full(q);
     if (failed_) return failed_;
     output_ = destination(x);
-    linalg::multiply(q, x, output_);
+    multiply(q, x, output_);
     return failed_;
   }
 
@@ -340,25 +380,30 @@ class computation {
   // Q of O = Q X for singular values of X in `divisor` [l, 1], from the Gram matrix r of X.
   bool zolotarev_matrix(const msign::zolotarev& f, const T* r, double divisor) {
     T* const q = scratch_.q;
-    T* const w = scratch_.w;
     const auto inverse_square = static_cast<T>(1 / (divisor * divisor));
     const auto scale = static_cast<T>(f.scale / divisor);
-    for (int j = 0; j < f.poles; ++j) {
-      fill_lower(w, [=](int64_t k) { return inverse_square * r[k]; });
-      add_to_diagonal(w, static_cast<T>(f.shifts[j]));
-      if (failed_ || !linalg::invert_spd(w, n_)) return false;
-      const T weight = scale * static_cast<T>(f.weights[j]);
-      if (j == 0)
-        fill_lower(q, [=](int64_t k) { return weight * w[k]; });
-      else
-        fill_lower(q, [=](int64_t k) { return q[k] + weight * w[k]; });
+    for (int first = 0; first < f.poles; first += together) {
+      const int64_t count = std::min<int64_t>(together, f.poles - first);
+      for (int64_t i = 0; i < count; ++i) {
+        fill_lower(scratch_.w[i], [=](int64_t k) { return inverse_square * r[k]; });
+        add_to_diagonal(scratch_.w[i], static_cast<T>(f.shifts[first + i]));
+      }
+      if (!invert_negated(scratch_.w, count)) return false;
+      for (int64_t i = 0; i < count; ++i) {
+        const T weight = -scale * static_cast<T>(f.weights[first + i]);
+        const T* const w = scratch_.w[i];
+        if (first + i == 0)
+          fill_lower(q, [=](int64_t k) { return weight * w[k]; });
+        else
+          fill_lower(q, [=](int64_t k) { return q[k] + weight * w[k]; });
+      }
     }
     add_to_diagonal(q, scale);
     return std::isfinite(square_sum(q));
   }
 
   failure rational(const matrix<const T>& x) {
-    linalg::gram(x, scratch_.r);
+    gram(x);
     if (const failure failed = normalize(scratch_.r)) return failed;
     const auto poles = static_cast<int>(plan_.steps);
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
@@ -370,11 +415,11 @@ class computation {
   }
 
   failure halley(const matrix<const T>& x) {
-    linalg::gram(x, scratch_.r);
+    gram(x);
     if (const failure failed = normalize(scratch_.r)) return failed;
     bool first = true;
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
-      if (!std::exchange(first, false)) linalg::gram(x, scratch_.r);
+      if (!std::exchange(first, false)) gram(x);
       scale_lower(scratch_.r, 1 / (divisor_ * divisor_));
       return halley_matrix(l);
     });
@@ -386,7 +431,7 @@ class computation {
   // amplify the errors of those before.
   bool halley_matrix(double l) {
     T* const r = scratch_.r;
-    T* const w = scratch_.w;
+    T* const w = scratch_.w[0];
     T* const z = scratch_.z;
     T*& q = scratch_.q;
     for (int64_t step = 0; step < plan_.steps; ++step) {
@@ -397,21 +442,23 @@ class computation {
       // W = (I + c R)^-1, G = beta I + gamma W
       fill_lower(w, [=](int64_t k) { return c * r[k]; });
       add_to_diagonal(w, 1);
-      if (failed_ || !linalg::invert_spd(w, n_)) return false;
+      if (!invert_negated(&scratch_.w[0], 1)) return false;
+      fill_lower(w, [=](int64_t k) { return -w[k]; });
       T* const g = step == 0 ? q : z;
       fill_lower(g, [=](int64_t k) { return gamma * w[k]; });
       add_to_diagonal(g, beta);
       if (step > 0) {
-        mirror(g);
-        linalg::commuting_product(q, g, scratch_.t, n_);
+        make_full(g);
+        make_full(q);
+        commuting_product(q, g, scratch_.t);
         std::swap(q, scratch_.t);
       }
       l = f.next_l;
       result_.steps = static_cast<int32_t>(step + 1);
       if (step + 1 == plan_.steps || (sizeof(T) == 4 && 1 - l <= 1e-6)) break;
       // R <- beta^2 R + 2 beta gamma (I - W) / c + gamma^2 (W - W^2) / c
-      mirror(w);
-      linalg::square(w, z, n_);
+      make_full(w);
+      commuting_product(w, w, z);
       const T keep = beta * beta;
       const T linear = (gamma * gamma - 2 * beta * gamma) / c;
       const T quadratic = gamma * gamma / c;
@@ -425,15 +472,15 @@ class computation {
   // Two compositions of Zolotarev functions at most, then X <- 1.5 X - 0.5 X X^T X.
   failure accurate(matrix<const T> x) {
     T* const r = scratch_.r;
-    linalg::gram(x, r);
+    gram(x);
     if (const failure failed = normalize(r)) return failed;
     // ||R^-1||_F is at least 1 / (least s^2), and at most sqrt(n) times that.
     constexpr double least = 1e-8;
     double l = least;
     const double square = divisor_ * divisor_;
-    fill_lower(scratch_.w, [=](int64_t k) { return r[k]; });
-    if (!failed_ && linalg::invert_spd(scratch_.w, n_)) {
-      const double sum = square_sum(scratch_.w);
+    fill_lower(scratch_.w[0], [=](int64_t k) { return r[k]; });
+    if (invert_negated(&scratch_.w[0], 1)) {
+      const double sum = square_sum(scratch_.w[0]);
       if (std::isfinite(sum)) l = std::clamp(0.9 / std::sqrt(std::sqrt(sum) * square), least, 0.9);
     }
     int first = 0;
@@ -445,16 +492,18 @@ class computation {
     if (failed) return failed;
     double error = msign::zolotarev_for(result_.lower_bound, first).error;
     matrix<T> next = beside(x);
-    linalg::multiply(scratch_.q, x, next);
+    make_full(scratch_.q);
+    multiply(scratch_.q, x, next);
     x = read_only(next);
-    linalg::gram(x, r);
+    gram(x);
     if (second > 0) {
       if (!zolotarev_matrix(msign::zolotarev_for((1 - error) / (1 + error), second), r, 1 + error))
         return unstable();
       next = beside(x);
-      linalg::multiply(scratch_.q, x, next);
+      make_full(scratch_.q);
+      multiply(scratch_.q, x, next);
       x = read_only(next);
-      linalg::gram(x, r);
+      gram(x);
     }
     T* const q = scratch_.q;
     fill_lower(q, [=](int64_t k) { return T{-0.5} * r[k]; });
@@ -490,7 +539,7 @@ class computation {
   failure svd(const matrix<const T>& x) {
     result_.norm = norm_;
     output_ = destination(x);
-    if (n_ == 1) {
+    if (layout_.n == 1) {
       result_.rank = 1;
       const stored_matrix from = {const_cast<T*>(x.data), x.stride, dtype_of<T>};
       if (scale_matrix(context_, rows_, cols_, from, stored(output_), 1 / norm_) != STEEPEST_OK)
@@ -505,16 +554,18 @@ class computation {
             ? plan_.rank_tolerance
             : static_cast<double>(std::max(rows_, cols_)) * (single_ ? FLT_EPSILON : DBL_EPSILON);
     int64_t rank = 0;
-    while (rank < n_ && m.s[rank] > tolerance * m.s[0]) ++rank;
+    while (rank < layout_.n && m.s[rank] > tolerance * m.s[0]) ++rank;
     result_.rank = rank;
     result_.norm = m.s[0];
-    linalg::product<T>({m.u, rows_, rank, n_}, {m.vt, rank, cols_, cols_}, output_);
+    linalg::product<T>({m.u, rows_, rank, layout_.n}, {m.vt, rank, cols_, cols_}, output_);
     return {};
   }
 
   steepest_context& context_;
   const msign_plan& plan_;
-  const int64_t rows_, cols_, n_;
+  const int64_t rows_, cols_;
+  const linalg::symmetric<T> layout_;
+  const linalg::panel_kernels<T>& kernels_;
   msign_result& result_;
   scratch<T> scratch_;
   matrix<T> target_ = {};  // the caller's own, where its type is T
@@ -547,12 +598,13 @@ steepest_status clear_matrix(steepest_context& context, int64_t rows, int64_t co
 
 }  // namespace
 
-size_t msign_bytes(const msign_plan& plan, int64_t rows, int64_t cols) {
+size_t msign_bytes(const steepest_context& context, const msign_plan& plan, int64_t rows,
+                   int64_t cols) {
   arena counter;
   if (plan.compute == STEEPEST_F64)
-    scratch<double>(counter, plan, rows, cols);
+    scratch<double>(counter, context, plan, rows, cols);
   else
-    scratch<float>(counter, plan, rows, cols);
+    scratch<float>(counter, context, plan, rows, cols);
   return counter.used();
 }
 
@@ -566,8 +618,8 @@ void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, 
   };
   norm_result norm = {};
   // The scratch memory begins with the partial sums.
-  if (matrix_norm(context, rows, cols, from, reinterpret_cast<squares*>(memory), norm) !=
-      STEEPEST_OK)
+  if (matrix_norm(context, rows, cols, from, plan.consistent, reinterpret_cast<squares*>(memory),
+                  norm) != STEEPEST_OK)
     return end_with(executor_failed);
   if (norm.nonfinite != 0)
     return end_with({STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite"});

@@ -21,11 +21,12 @@ struct msign_plan {
   double lower_bound, norm_bound;
   double rank_tolerance;   // 0: the default
   steepest_dtype compute;  // F32 or F64
+  bool consistent;         // the same bits on every ISA level
 };
 
 // Fills in the defaults of a checked config for one shape. `dtype` is x's.
 msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dtype, int64_t rows,
-                          int64_t cols);
+                          int64_t cols, bool consistent);
 // The type of the arithmetic and the coefficient rows, which do not depend on the shape.
 steepest_dtype msign_compute_dtype(const steepest_msign_config& config, steepest_dtype dtype);
 msign::coefficient_set msign_coefficients(const steepest_msign_config& config, int64_t steps);
@@ -49,7 +50,8 @@ struct msign_result {
   double norm, lower_bound, orthogonality;
 };
 
-size_t msign_bytes(const msign_plan& plan, int64_t rows, int64_t cols);
+size_t msign_bytes(const steepest_context& context, const msign_plan& plan, int64_t rows,
+                   int64_t cols);
 
 // rows and cols > 0. `memory` has msign_bytes, aligned to 64. `from` is only read; `to` may be
 // `from` itself and is only written if all goes well. Sets result.orthogonality if asked to.
@@ -62,7 +64,8 @@ void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, 
 struct squares;
 struct norm_result;
 steepest_status matrix_norm(steepest_context& context, int64_t rows, int64_t cols,
-                            const stored_matrix& x, squares* partial, norm_result& result);
+                            const stored_matrix& x, bool consistent, squares* partial,
+                            norm_result& result);
 
 // to = factor from.
 steepest_status scale_matrix(steepest_context& context, int64_t rows, int64_t cols,

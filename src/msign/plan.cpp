@@ -20,8 +20,9 @@ msign::coefficient_set msign_coefficients(const steepest_msign_config& config, i
 }
 
 msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dtype, int64_t rows,
-                          int64_t cols) {
+                          int64_t cols, bool consistent) {
   msign_plan plan = {};
+  plan.consistent = consistent;
   const bool automatic = config.method == STEEPEST_MSIGN_AUTO;
   plan.method = !automatic                  ? config.method
                 : std::min(rows, cols) == 1 ? STEEPEST_MSIGN_SVD
@@ -30,6 +31,7 @@ msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dt
   const bool newton_schulz = plan.method == STEEPEST_MSIGN_NEWTON_SCHULZ ||
                              plan.method == STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ;
   if (plan.steps == 0) plan.steps = newton_schulz ? 5 : 3;
+  if (plan.method == STEEPEST_MSIGN_ACCURATE) plan.steps = msign::max_poles;  // at most
   if (newton_schulz) plan.coefficients = msign_coefficients(config, plan.steps);
   plan.normalization = config.normalization;
   if (plan.normalization == STEEPEST_NORM_AUTO)

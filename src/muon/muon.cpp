@@ -50,7 +50,7 @@ struct scratch {
   squares* partial;
   std::byte* msign;
 
-  scratch(arena& memory, const muon_job& job) {
+  scratch(arena& memory, const steepest_context& context, const muon_job& job) {
     const int64_t elements = job.rows * job.cols;
     const int64_t bytes = elements * dtype_size(work_dtype(job));
     u = memory.take<std::byte>(bytes);
@@ -62,8 +62,9 @@ struct scratch {
     partial = memory.take<squares>(job.rows);
     size_t most = 0;
     for_each_block(job, [&](const block& part, int64_t) {
-      const msign_plan plan = msign_plan_for(*job.msign, work_dtype(job), part.rows, part.cols);
-      most = std::max(most, msign_bytes(plan, part.rows, part.cols));
+      const msign_plan plan =
+          msign_plan_for(*job.msign, work_dtype(job), part.rows, part.cols, job.consistent);
+      most = std::max(most, msign_bytes(context, plan, part.rows, part.cols));
       return STEEPEST_OK;
     });
     msign = memory.take<std::byte>(static_cast<int64_t>(most));
@@ -112,20 +113,20 @@ double muon_scale(int32_t mode, double value, double fan_out, double fan_in) {
   }
 }
 
-size_t muon_bytes(const muon_job& job) {
+size_t muon_bytes(const steepest_context& context, const muon_job& job) {
   arena counter;
-  const scratch unused(counter, job);
+  const scratch unused(counter, context, job);
   return counter.used();
 }
 
 steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, std::byte* memory,
                                int64_t& nonfinite) {
   arena slices(memory);
-  const scratch s(slices, job);
+  const scratch s(slices, context, job);
   norm_result norm = {};
   const stored_matrix grad = {const_cast<void*>(job.buffers.grad), job.grad_stride,
                               job.buffers.grad_dtype};
-  const auto status = matrix_norm(context, job.rows, job.cols, grad, s.partial, norm);
+  const auto status = matrix_norm(context, job.rows, job.cols, grad, false, s.partial, norm);
   nonfinite = norm.nonfinite;
   return status;
 }
@@ -134,9 +135,11 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
                          steepest_step_stats* stats, steepest_status& status, const char*& reason) {
   const steepest_muon_config& config = *job.config;
   arena slices(memory);
-  const scratch s(slices, job);
+  const scratch s(slices, context, job);
   const steepest_dtype dtype = work_dtype(job);
-  const muon_kernels& kernels = is_f64(job) ? context.tables->muon.f64 : context.tables->muon.f32;
+  const muon_table& table = context.tables->muon;
+  const muon_set& set = job.consistent ? table.exact : table.fast;
+  const muon_kernels& kernels = is_f64(job) ? set.f64 : set.f32;
   const muon_constants k = constants_of(config);
   const row_groups all(job.rows, job.cols);
   const auto elements = static_cast<double>(job.rows) * static_cast<double>(job.cols);
@@ -167,7 +170,7 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
   };
   status = STEEPEST_OK;
   executed = for_each_block(job, [&](const block& part, int64_t i) {
-    const msign_plan plan = msign_plan_for(*job.msign, dtype, part.rows, part.cols);
+    const msign_plan plan = msign_plan_for(*job.msign, dtype, part.rows, part.cols, job.consistent);
     msign_result result = {};
     const stored_matrix o = stored(s.o, part);
     msign_run(context, plan, part.rows, part.cols, stored(s.u, part), o, s.msign, false, result);
@@ -177,7 +180,8 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
     const bool exact = config.scale_mode == STEEPEST_SCALE_EXACT_RMS;
     norm_result norm = {};
     if (exact || stats != nullptr)
-      if (const auto failed = matrix_norm(context, part.rows, part.cols, o, s.partial, norm);
+      if (const auto failed =
+              matrix_norm(context, part.rows, part.cols, o, job.consistent, s.partial, norm);
           failed != STEEPEST_OK)
         return failed;
     const double rms =

@@ -24,10 +24,11 @@ struct muon_job {
   bool column_blocks;
   const steepest_muon_config* config;
   const steepest_msign_config* msign;
+  bool consistent;  // the same bits on every ISA level
 };
 
 // Scratch memory for one job.
-size_t muon_bytes(const muon_job& job);
+size_t muon_bytes(const steepest_context& context, const muon_job& job);
 
 // Elements of the gradient that are not finite. `memory` has muon_bytes.
 steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, std::byte* memory,

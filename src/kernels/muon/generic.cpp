@@ -3,5 +3,5 @@
 
 namespace steepest {
 extern const muon_table muon_generic;
-const muon_table muon_generic = make_muon_table<simd::generic>();
+const muon_table muon_generic = make_muon_table<simd::generic, simd::rounding::exact>();
 }  // namespace steepest

@@ -11,7 +11,7 @@
 namespace steepest {
 namespace {
 
-template <class T, class Level>
+template <class T, class Level, simd::rounding Rounding>
 struct muon {
   using vec = simd::vec<T, Level>;
   static constexpr int64_t block = 512;
@@ -48,7 +48,7 @@ struct muon {
     }
   }
 
-  static vec fma(vec a, vec b, vec c) { return simd::fma<simd::rounding::fast>(a, b, c); }
+  static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
   static vec all(double x) { return vec(static_cast<T>(x)); }
 
   STEEPEST_KERNEL static void blend(const muon_constants& k, const muon_buffers& b, void* u,
@@ -74,8 +74,8 @@ struct muon {
           const vec momentum = fma(take, grad, keep * vec::load_unaligned(at_m));
           fma(blend_take, grad, blend_keep * momentum).store_unaligned(at_m);
           if (sums != nullptr) {
-            grad_sums.template add_squares<simd::rounding::fast>(grad, r);
-            momentum_sums.template add_squares<simd::rounding::fast>(momentum, r);
+            grad_sums.template add_squares<Rounding>(grad, r);
+            momentum_sums.template add_squares<Rounding>(momentum, r);
           }
         }
       __builtin_memcpy(static_cast<T*>(u) + begin, m, static_cast<size_t>(length) * sizeof(T));
@@ -122,7 +122,7 @@ struct muon {
           vec decayed = decay * param;
           if (k.cautious_decay) decayed = simd::select(step * param >= zero, decayed, zero);
           const vec change = fma(rate, step, decayed);
-          if (param_squares != nullptr) sums.template add_squares<simd::rounding::fast>(param, r);
+          if (param_squares != nullptr) sums.template add_squares<Rounding>(param, r);
           (b.delta != nullptr ? zero - change : param - change).store_unaligned(p + at);
         }
       close(m, b.momentum, b.momentum_dtype, begin, length);
@@ -135,10 +135,15 @@ struct muon {
   }
 };
 
-template <class Level>
+template <class Level, simd::rounding Rounding>
+constexpr muon_set make_muon_set() {
+  return {{muon<float, Level, Rounding>::blend, muon<float, Level, Rounding>::apply},
+          {muon<double, Level, Rounding>::blend, muon<double, Level, Rounding>::apply}};
+}
+
+template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr muon_table make_muon_table() {
-  return {{muon<float, Level>::blend, muon<float, Level>::apply},
-          {muon<double, Level>::blend, muon<double, Level>::apply}};
+  return {make_muon_set<Level, simd::rounding::fast>(), make_muon_set<Level, Exact>()};
 }
 
 }  // namespace

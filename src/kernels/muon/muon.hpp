@@ -44,8 +44,13 @@ struct muon_kernels {
 };
 
 // By the type of the arithmetic.
-struct muon_table {
+struct muon_set {
   muon_kernels f32, f64;
+};
+
+// The same bits on all levels: `exact`.
+struct muon_table {
+  muon_set fast, exact;
 };
 
 }  // namespace steepest

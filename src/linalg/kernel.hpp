@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tile operations of panels.hpp as one template per ISA level.
+#pragma once
+
+#include "linalg/micro_kernel.hpp"
+
+namespace steepest::linalg {
+namespace {
+
+template <class T, class Level, simd::rounding Rounding>
+struct tiles {
+  using vec = simd::vec<T, Level>;
+  static constexpr int64_t lanes = vec::size;
+  static constexpr int64_t width = panel_width<T>;
+
+  STEEPEST_KERNEL static void tile(const T* a, const T* b, int64_t k, T* c, int64_t stride,
+                                   update how) {
+    tile_blocks<T, Level, Rounding, shape::full>(a, b, k, c, stride, how);
+  }
+  STEEPEST_KERNEL static void upper_tile(const T* a, const T* b, T* c) {
+    tile_blocks<T, Level, Rounding, shape::upper>(a, b, width, c, width, update::set);
+  }
+  STEEPEST_KERNEL static void lower_tile(const T* a, const T* b, T* c) {
+    tile_blocks<T, Level, Rounding, shape::lower>(a, b, width, c, width, update::set);
+  }
+
+  STEEPEST_KERNEL static void transpose(const T* from, int64_t stride, int64_t rows,
+                                        int64_t columns, T* to) {
+    if (rows == width && columns == width) {
+      for (int64_t j = 0; j < width; ++j)
+        for (int64_t i = 0; i < width; ++i) to[j * width + i] = from[i * stride + j];
+      return;
+    }
+    for (int64_t j = 0; j < width; ++j)
+      for (int64_t i = 0; i < width; ++i)
+        to[j * width + i] = i < rows && j < columns ? from[i * stride + j] : T{0};
+  }
+
+  // Row by row: the pivot's row is scaled, and taken from the rows below.
+  STEEPEST_KERNEL static bool factor(const T* a, T* u, T* inverse) {
+    T reciprocals[width];
+    __builtin_memcpy(u, a, sizeof(T) * width * width);
+    for (int64_t k = 0; k < width; ++k) {
+      T* const pivot_row = u + k * width;
+      const T pivot = pivot_row[k];
+      if (!(pivot > T{0})) return false;
+      const T scale = T{1} / square_root(pivot);
+      reciprocals[k] = scale;
+      for (int64_t j = 0; j < k; ++j) pivot_row[j] = T{0};
+      const vec factor(scale);
+      for (int64_t j = k / lanes * lanes; j < width; j += lanes)
+        (vec::load_unaligned(pivot_row + j) * factor).store_unaligned(pivot_row + j);
+      for (int64_t i = k + 1; i < width; ++i) {
+        T* const row = u + i * width;
+        const vec share(T{0} - pivot_row[i]);
+        for (int64_t j = i / lanes * lanes; j < width; j += lanes)
+          fma(share, vec::load_unaligned(pivot_row + j), vec::load_unaligned(row + j))
+              .store_unaligned(row + j);
+      }
+    }
+    // Row i of the inverse is (e_i - sum over k > i of u_ik row k) / u_ii.
+    for (int64_t i = width - 1; i >= 0; --i) {
+      T* const row = inverse + i * width;
+      for (int64_t j = 0; j < width; ++j) row[j] = T{0};
+      for (int64_t j = i / lanes * lanes; j < width; j += lanes) {
+        // Two chains, since one would wait for its own last addition.
+        vec even(T{0});
+        vec odd(T{0});
+        int64_t k = i + 1;
+        for (; k + 1 < width; k += 2) {
+          even = fma(vec(u[i * width + k]), vec::load_unaligned(inverse + k * width + j), even);
+          odd = fma(vec(u[i * width + k + 1]), vec::load_unaligned(inverse + (k + 1) * width + j),
+                    odd);
+        }
+        if (k < width)
+          even = fma(vec(u[i * width + k]), vec::load_unaligned(inverse + k * width + j), even);
+        ((even + odd) * vec(T{0} - reciprocals[i])).store_unaligned(row + j);
+      }
+      row[i] = reciprocals[i];
+    }
+    return true;
+  }
+
+ private:
+  static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
+  static float square_root(float x) { return __builtin_sqrtf(x); }
+  static double square_root(double x) { return __builtin_sqrt(x); }
+};
+
+template <class T, class Level, simd::rounding Rounding>
+constexpr panel_kernels<T> make_panel_kernels() {
+  using of = tiles<T, Level, Rounding>;
+  return {of::tile, of::upper_tile, of::lower_tile, of::transpose, of::factor};
+}
+
+template <class Level, simd::rounding Rounding>
+constexpr linalg_kernels make_linalg_kernels() {
+  return {make_panel_kernels<float, Level, Rounding>(),
+          make_panel_kernels<double, Level, Rounding>()};
+}
+
+template <class Level, simd::rounding Exact = simd::rounding::fast>
+constexpr linalg_table make_linalg_table() {
+  return {make_linalg_kernels<Level, simd::rounding::fast>(), make_linalg_kernels<Level, Exact>()};
+}
+
+}  // namespace
+}  // namespace steepest::linalg
