@@ -158,7 +158,8 @@ typedef struct steepest_context steepest_context;
 
 typedef struct steepest_context_options {
   size_t struct_size;
-  uint64_t flags;         /* STEEPEST_CONTEXT_*; STEEPEST_FLAG_CONSISTENT: as if every call had it */
+  uint64_t flags;         /* STEEPEST_CONTEXT_*; STEEPEST_FLAG_CONSISTENT: as if every call had
+                             it */
   int32_t num_threads;  /* 0: the cores this process may use; 1: the calling thread only. Without an
                              executor no more than oneTBB has (one per core) are used. */
   steepest_isa max_isa;   /* highest level to use; STEEPEST_ISA_AUTO: the best this CPU has. A level
@@ -465,9 +466,9 @@ STEEPEST_API steepest_status steepest_msign_stats_init(void* stats, size_t struc
  * A zero matrix gives zero. Singular values below l times the norm used are mapped to less than the
  * band, in proportion; a rank-deficient matrix stays finite with every method.
  *
- * The methods call OpenBLAS and LAPACKE, one call at a time per process, with as many threads as
- * the application has given OpenBLAS; the context's threads do the rest. Results can therefore
- * depend on OpenBLAS's number of threads in the last bits.
+ * Results are the same bits for any number of threads, but with SVD, which calls OpenBLAS and
+ * LAPACKE: one call at a time per process, with as many threads as the application has given
+ * OpenBLAS.
  *
  * Errors: STEEPEST_E_INVALID_ARGUMENT, _SHAPE (also sizes beyond 2^31 - 1), _DTYPE, _OUT_OF_MEMORY,
  * _UNSUPPORTED; _NONFINITE: x has a NaN or infinity; _NOT_CONVERGED: a factorisation failed, or

@@ -28,21 +28,22 @@ int64_t pivot_panels(const symmetric<T>& s) {
   return n <= 256 ? 1 : n <= 512 ? 2 : n < 1024 ? 3 : most_pivot_panels;
 }
 
-// The factor U of a pivot block in tiles, r < t: u(r, t) and its transpose, and the inverse of each
-// tile on the diagonal with its transpose.
+// The factor U of a pivot block of up to `width` panels, in tiles: u(r, t) for r < t and its
+// transpose, and the inverse of each tile on the diagonal with its transpose.
 template <class T>
 struct pivot_factor {
   static constexpr int64_t w = panel_width<T>;
-  static constexpr int64_t tiles = 2 * most_pivot_panels * most_pivot_panels;
   T* memory;
+  int64_t width;
 
   T* u(int64_t r, int64_t t) const { return at(r, t); }
   T* u_transposed(int64_t r, int64_t t) const { return at(t, r); }
   T* inverse(int64_t r) const { return at(r, r); }
-  T* inverse_transposed(int64_t r) const { return at(most_pivot_panels, r); }
+  T* inverse_transposed(int64_t r) const { return at(width, r); }
+  static int64_t elements(int64_t width) { return (width + 1) * width * w * w; }
 
  private:
-  T* at(int64_t row, int64_t col) const { return memory + (row * most_pivot_panels + col) * w * w; }
+  T* at(int64_t row, int64_t col) const { return memory + (row * width + col) * w * w; }
 };
 
 template <class T>
@@ -53,7 +54,7 @@ class elimination {
 
   elimination(const panel_kernels<T>& kernels, const symmetric<T>& s, T* a, T* scratch)
       : kernels_(kernels), s_(s), a_(a),
-        y_(scratch), factor_{scratch + s.panels * most_pivot_panels * tile_size} {}
+        y_(scratch), factor_{scratch + s.panels * pivot_panels(s) * tile_size, pivot_panels(s)} {}
 
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
@@ -140,7 +141,8 @@ class elimination {
 
 template <class T>
 int64_t elements_each(const symmetric<T>& s) {
-  return (s.panels * most_pivot_panels + pivot_factor<T>::tiles) * panel_width<T> * panel_width<T>;
+  const int64_t width = pivot_panels(s);
+  return s.panels * width * panel_width<T> * panel_width<T> + pivot_factor<T>::elements(width);
 }
 
 }  // namespace
@@ -169,10 +171,16 @@ steepest_status invert_negated(steepest_context& context, const panel_kernels<T>
     new (runs + m) elimination<T>(kernels, s, a[m], scratch + m * elements_each(s));
   }
 
-  const int64_t pieces = s.n < 64 ? 1 : 4 * context.threads;
+  // Small matrices are done before another thread is awake.
+  const bool alone = s.n <= 128 || context.threads == 1;
+  const int64_t pieces = alone ? 1 : 4 * context.threads;
   steepest_status status = STEEPEST_OK;
   const auto in_tasks = [&](int64_t tasks, auto body) {
-    if (status == STEEPEST_OK) status = parallel_for(context, tasks, body);
+    if (status != STEEPEST_OK) return;
+    if (alone)
+      for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    else
+      status = parallel_for(context, tasks, body);
   };
   auto first_factors = [&](int64_t m, int32_t) { runs[m].factor(0, std::min(width, s.panels)); };
   in_tasks(count, first_factors);

@@ -262,8 +262,8 @@ class computation {
   bool step_matrix(const msign::quintic& row, T* a, T* p) {
     const auto c1 = static_cast<T>(row.b);
     const auto c2 = static_cast<T>(row.c);
+    make_full(a);
     if (c2 != 0) {
-      make_full(a);
       commuting_product(a, a, p);
       fill_lower(p, [=](int64_t k) { return c1 * a[k] + c2 * p[k]; });
     } else {
