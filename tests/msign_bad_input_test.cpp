@@ -287,15 +287,38 @@ TEST(msign_bad_input, steps_of_other_methods_are_ignored) {
 TEST(msign_bad_input, flags) {
   std::vector<bad_row> rows;
   for (const std::uint64_t flags :
-       {std::uint64_t{1}, std::uint64_t{1} << 31, std::uint64_t{1} << 33, std::uint64_t{1} << 63,
-        std::uint64_t{STEEPEST_FLAG_CONSISTENT}})
+       {std::uint64_t{1}, std::uint64_t{1} << 31, std::uint64_t{1} << 33, std::uint64_t{1} << 63})
     rows.push_back(bad_config(
         "flags", [=](auto& m, auto&) { m.flags = flags; }, STEEPEST_E_UNSUPPORTED));
   check_rows(all, rows);
-  const context_pointer context = make_context({.flags = STEEPEST_FLAG_CONSISTENT});
-  steepest_context* const consistent = context.get();
-  check_rows(one | batched,
-             {{STEEPEST_E_UNSUPPORTED, "context", [=](auto& c) { c.context = consistent; }}});
+}
+
+// The same bits on every level are not to be had from LAPACK or OpenBLAS.
+TEST(msign_bad_input, consistent) {
+  const context_pointer consistent = make_context({.flags = STEEPEST_FLAG_CONSISTENT});
+  const context_pointer openblas = make_context({.flags = STEEPEST_CONTEXT_OPENBLAS});
+  const auto svd = [](auto& m, auto&) { m.method = STEEPEST_MSIGN_SVD; };
+  bad_row by_context = bad_config("method", svd, STEEPEST_E_UNSUPPORTED);
+  const auto spoil = by_context.spoil;
+  by_context.spoil = [&consistent, spoil](auto& c) {
+    spoil(c);
+    c.context = consistent.get();
+  };
+  bad_row by_call = bad_config(
+      "method",
+      [=](auto& m, auto& c) {
+        svd(m, c);
+        m.flags = STEEPEST_FLAG_CONSISTENT;
+      },
+      STEEPEST_E_UNSUPPORTED);
+  bad_row by_provider = bad_config(
+      "flags", [](auto& m, auto&) { m.flags = STEEPEST_FLAG_CONSISTENT; }, STEEPEST_E_UNSUPPORTED);
+  const auto spoil_flags = by_provider.spoil;
+  by_provider.spoil = [&openblas, spoil_flags](auto& c) {
+    spoil_flags(c);
+    c.context = openblas.get();
+  };
+  check_rows(one | batched, {by_context, by_call, by_provider});
 }
 
 TEST(msign_bad_input, lower_bounds) {

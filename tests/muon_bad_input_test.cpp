@@ -277,7 +277,7 @@ TEST(muon_bad_input, hyper_parameters) {
     add("momentum_kind", STEEPEST_E_INVALID_ARGUMENT, [kind](auto& c) { c.momentum_kind = kind; });
   for (const std::int32_t mode : {-1, 6, INT32_MIN})
     add("scale_mode", STEEPEST_E_INVALID_ARGUMENT, [mode](auto& c) { c.scale_mode = mode; });
-  for (const int bit : {5, 31, 32, 33, 63})  // 32: CONSISTENT
+  for (const int bit : {5, 31, 33, 63})
     add("flags", STEEPEST_E_UNSUPPORTED, [bit](auto& c) { c.flags |= std::uint64_t{1} << bit; });
   check_rows(rows);
 }
@@ -305,7 +305,11 @@ TEST(muon_bad_input, msign_config) {
   };
   const rule rules[] = {
       {"flags", STEEPEST_E_UNSUPPORTED, [](auto& c) { c.flags = 1; }},
-      {"flags", STEEPEST_E_UNSUPPORTED, [](auto& c) { c.flags = STEEPEST_FLAG_CONSISTENT; }},
+      {"method", STEEPEST_E_UNSUPPORTED,
+       [](auto& c) {
+         c.flags = STEEPEST_FLAG_CONSISTENT;
+         c.method = STEEPEST_MSIGN_SVD;
+       }},
       {"method", STEEPEST_E_INVALID_ARGUMENT, [](auto& c) { c.method = 7; }},
       {"method", STEEPEST_E_INVALID_ARGUMENT, [](auto& c) { c.method = -1; }},
       {"steps", STEEPEST_E_INVALID_ARGUMENT,
@@ -378,13 +382,16 @@ TEST(muon_bad_input, reserved_and_struct_sizes) {
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(same_bits(call.matrices[i], before[i]));
 }
 
-TEST(muon_bad_input, a_consistent_context) {
+TEST(muon_bad_input, a_consistent_context_has_no_svd) {
   const context_pointer context = make_context({.flags = STEEPEST_FLAG_CONSISTENT});
   scenario call(STEEPEST_F32);
+  steepest_msign_config msign = STEEPEST_MSIGN_CONFIG_INIT;
+  msign.method = STEEPEST_MSIGN_SVD;
+  call.config.msign = &msign;
   const auto before = call.matrices;
   EXPECT_EQ(steepest_muon_step(context.get(), &call.config, call.call_tensors, 3, nullptr, nullptr),
             STEEPEST_E_UNSUPPORTED);
-  EXPECT_TRUE(error_names("muon_step", "context")) << steepest_last_error();
+  EXPECT_TRUE(error_names("muon_step", "config.msign.method")) << steepest_last_error();
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(same_bits(call.matrices[i], before[i]));
 }
 

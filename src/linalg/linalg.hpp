@@ -48,7 +48,8 @@ template <class T>
 steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
                          const matrix<const T>& x, const matrix<T>& out, T* packed);
 
-// Fills the tiles above the diagonal from those below.
+// Fills what lies above the diagonal from what lies below, also within tiles: a matrix that is
+// symmetric to the last bit. (Iterations amplify what is not.)
 template <class T>
 steepest_status make_full(steepest_context& context, const panel_kernels<T>& kernels,
                           const symmetric<T>& s, T* a);

@@ -9,9 +9,8 @@
 //
 // w x w outer products whose operands are both read in order. A symmetric matrix has panels of its
 // own; tile (I, J), its rows [I w, (I + 1) w) in panel J, is w * w consecutive elements. Only the
-// tiles with I >= J are kept up to date, unless the matrix is called full; a tile on the diagonal
-// always has both of its halves. Sizes are rounded up to whole panels; what lies beyond is zero or
-// does no harm.
+// tiles with I >= J are kept up to date, unless the matrix is called full. Sizes are rounded up to
+// whole panels; what lies beyond is zero or does no harm.
 #pragma once
 
 #include <cstdint>

@@ -178,6 +178,9 @@ steepest_status make_full(steepest_context& context, const panel_kernels<T>& ker
   const auto moves = 5.0 * static_cast<double>(s.elements());
   return for_each_unit(context, s.panels, moves, [&](int64_t i) {
     for (int64_t j = 0; j < i; ++j) kernels.transpose(a + s.tile(i, j), w, w, w, a + s.tile(j, i));
+    T* const diagonal = a + s.tile(i, i);
+    for (int64_t r = 0; r < w; ++r)
+      for (int64_t c = 0; c < r; ++c) diagonal[c * w + r] = diagonal[r * w + c];
   });
 }
 
