@@ -36,7 +36,7 @@ struct scenario {
   scenario() : input(400), output(400, -7) {
     random_source random(41);
     for (float& value : input) value = static_cast<float>(random.normal());
-    memory.assign(1 << 16, 0xee);
+    memory.assign(1 << 20, 0xee);
     workspace.data = memory.data();
     workspace.bytes = memory.size();
     stats.assign(3, STEEPEST_MSIGN_STATS_INIT);
