@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   double seconds = 1;
   bool with_error = false;
   const bench::msign_method* method = &bench::msign_methods[0];
-  for (int i = 1; i < argc; ++i) {
+  for (int i = 1; i < argc; i += 2) {
     const std::string option = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : "";
     if (option == "--rows")
@@ -35,7 +35,6 @@ int main(int argc, char** argv) {
       method = bench::method_named(value);
     else
       method = nullptr;
-    ++i;
   }
   if (method == nullptr || rows < 1 || cols < 1) {
     std::fprintf(stderr,

@@ -71,18 +71,20 @@ def matrix_row(benchmark):
         f"{flops / seconds / 1e9:.0f}" if known else "",
         f"{flops / benchmark['peak_seconds'] / 1e9:.0f}" if known else "",
         with_quartiles(benchmark, "peak"),
-        f"{benchmark['error']:.1e}",
+        with_quartiles(benchmark, "openblas"),
+        f"{benchmark['error']:.1e}" if "error" in benchmark else "",
     ]
 
 
 MATRIX_HEADERS = [
-    "msign",
+    "operation",
     "matrix",
     "threads",
     "ms/call",
     "useful GFLOP/s",
     "FMA peak GFLOP/s",
     "share of peak (quartiles)",
+    "speed / OpenBLAS (quartiles)",
     "error",
 ]
 

@@ -106,7 +106,8 @@ class msign_call {
   void plan_memory(const steepest_context& context, workspace& memory,
                    const msign_plan& plan) const {
     memory.plan<std::byte>(
-        static_cast<int64_t>(msign_bytes(context, plan, shape.rows, shape.cols)));
+        static_cast<int64_t>(msign_batch_bytes(context, plan, shape.rows, shape.cols, count)));
+    memory.plan<msign_result>(count);
     memory.plan<memory_range>(2 * count);
     memory.plan<range_key>(2 * count);
   }
@@ -159,34 +160,33 @@ class msign_call {
 
   steepest_status run(steepest_context& context, const msign_plan& plan, workspace& memory) {
     auto* scratch = memory.take<std::byte>(
-        static_cast<int64_t>(msign_bytes(context, plan, shape.rows, shape.cols)));
+        static_cast<int64_t>(msign_batch_bytes(context, plan, shape.rows, shape.cols, count)));
+    auto* results = memory.take<msign_result>(count);
     auto* ranges = memory.take<memory_range>(2 * count);
     auto* keys = memory.take<range_key>(2 * count);
     if (const auto status = check_overlaps(ranges, keys); status != STEEPEST_OK) return status;
 
-    msign_result first_failure = {};
-    int64_t failed_index = 0;
+    const msign_batch batch = {shape.rows, shape.cols, count, shape.dtype, x, ldx, out, ldo};
+    if (const auto status =
+            msign_run_batch(context, plan, batch, scratch, stats != nullptr, results);
+        status != STEEPEST_OK)
+      return failed_in(function_, status);
     const size_t stride = stats != nullptr ? struct_size_of(stats) : 0;
-    for (int64_t i = 0; i < count; ++i) {
-      msign_result result = {};
-      msign_run(context, plan, shape.rows, shape.cols, {const_cast<void*>(x[i]), ldx, shape.dtype},
-                {out[i], ldo, shape.dtype}, scratch, stats != nullptr, result);
-      if (stats != nullptr) {
-        auto* to = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
-        store_struct(reinterpret_cast<steepest_msign_stats*>(to), stride,
-                     steepest_msign_stats{0, result.status, plan.method, result.steps,
-                                          result.retries, result.rank, result.norm,
-                                          result.lower_bound, result.orthogonality});
-      }
-      if (result.status == STEEPEST_OK || first_failure.status != STEEPEST_OK) continue;
-      first_failure = result;
-      failed_index = i;
-      if (result.status == STEEPEST_E_INTERNAL) break;
+    for (int64_t i = 0; i < count && stats != nullptr; ++i) {
+      const msign_result& result = results[i];
+      auto* to = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
+      store_struct(
+          reinterpret_cast<steepest_msign_stats*>(to), stride,
+          steepest_msign_stats{0, result.status, plan.method, result.steps, result.retries,
+                               result.rank, result.norm, result.lower_bound, result.orthogonality});
     }
-    if (first_failure.status == STEEPEST_OK) return STEEPEST_OK;
-    if (!batched_) return fail(first_failure.status, "%s: x: %s", function_, first_failure.reason);
-    return fail(first_failure.status, "%s: x[%lld]: %s", function_,
-                static_cast<long long>(failed_index), first_failure.reason);
+    for (int64_t i = 0; i < count; ++i) {
+      if (results[i].status == STEEPEST_OK) continue;
+      if (!batched_) return fail(results[i].status, "%s: x: %s", function_, results[i].reason);
+      return fail(results[i].status, "%s: x[%lld]: %s", function_, static_cast<long long>(i),
+                  results[i].reason);
+    }
+    return STEEPEST_OK;
   }
 
   const char* function_;

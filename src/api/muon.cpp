@@ -212,14 +212,19 @@ class tensor_list {
   const steepest_muon_config* source_ = nullptr;
 };
 
-bool is_consistent(const tensor_list& list, const steepest_context& context) {
-  return ((list.config.flags | list.msign.flags | context.flags) & STEEPEST_FLAG_CONSISTENT) != 0;
+// A config of the call, complete.
+struct group {
+  steepest_muon_config config;
+  steepest_msign_config msign;
+};
+
+bool is_consistent(const group& of, const steepest_context& context) {
+  return ((of.config.flags | of.msign.flags | context.flags) & STEEPEST_FLAG_CONSISTENT) != 0;
 }
 
-muon_job job_of(const tensor_list& list, const steepest_context& context) {
-  const steepest_muon_tensor& t = list.tensor;
-  const buffer_list buffers = buffers_of(t, list.config.flags);
-  const bool emit_delta = (list.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
+muon_job job_of(const steepest_muon_tensor& t, const group& of, const steepest_context& context) {
+  const buffer_list buffers = buffers_of(t, of.config.flags);
+  const bool emit_delta = (of.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
   return {t.rows,
           t.cols,
           buffers.uses[0].stride,
@@ -233,10 +238,12 @@ muon_job job_of(const tensor_list& list, const steepest_context& context) {
           t.blocks,
           t.blocks != nullptr ? t.block_count : 1,
           t.block_axis == 1,
-          &list.config,
-          &list.msign,
-          is_consistent(list, context)};
+          &of.config,
+          &of.msign,
+          is_consistent(of, context)};
 }
+
+bool is_empty(const muon_job& job) { return job.rows == 0 || job.cols == 0; }
 
 class muon_call {
  public:
@@ -267,11 +274,14 @@ class muon_call {
     if (const auto status = plan_memory(*context, memory); status != STEEPEST_OK) return status;
     if (const auto status = obtain(function_, memory, given_workspace); status != STEEPEST_OK)
       return status;
-    scratch_ = memory.take<std::byte>(static_cast<int64_t>(scratch_bytes_));
+    scratch_ = memory.take<std::byte>(static_cast<int64_t>(schedule_.bytes(*context)));
+    jobs_ = memory.take<muon_job>(count_);
+    groups_ = memory.take<group>(group_count_);
+    outcomes_ = memory.take<muon_outcome>(count_);
     auto* ranges = memory.take<memory_range>(count_ * buffers_per_tensor);
     auto* keys = memory.take<range_key>(count_ * buffers_per_tensor);
-    if (const auto status = check_overlaps(ranges, keys); status != STEEPEST_OK) return status;
-    return step(*context, count_ > 0 ? stats : nullptr);
+    if (const auto status = prepare(*context, ranges, keys); status != STEEPEST_OK) return status;
+    return step(*context, stats);
   }
 
   steepest_status workspace_size(steepest_context* given_context, size_t* bytes) {
@@ -293,27 +303,35 @@ class muon_call {
   steepest_status plan_memory(const steepest_context& context, workspace& memory) {
     for (int64_t i = 0; i < count_; ++i) {
       if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
-      if (const auto status = check_consistent({function_, "config.msign"}, list_.msign, context,
-                                               is_consistent(list_, context));
+      group_count_ += list_.new_group;
+      const group current = {list_.config, list_.msign};
+      if (const auto status = check_consistent({function_, "config.msign"}, current.msign, context,
+                                               is_consistent(current, context));
           status != STEEPEST_OK)
         return status;
-      if (empty()) continue;
-      const size_t bytes = muon_bytes(context, job_of(list_, context));
-      if (bytes > scratch_bytes_) scratch_bytes_ = bytes;
+      const muon_job job = job_of(list_.tensor, current, context);
+      if (!is_empty(job)) schedule_.add(context, job);
     }
-    memory.plan<std::byte>(static_cast<int64_t>(scratch_bytes_));
+    memory.plan<std::byte>(static_cast<int64_t>(schedule_.bytes(context)));
+    memory.plan<muon_job>(count_);
+    memory.plan<group>(group_count_);
+    memory.plan<muon_outcome>(count_);
     memory.plan<memory_range>(count_ * buffers_per_tensor);
     memory.plan<range_key>(count_ * buffers_per_tensor);
     return STEEPEST_OK;
   }
 
-  bool empty() const { return list_.tensor.rows == 0 || list_.tensor.cols == 0; }
-
-  steepest_status check_overlaps(memory_range* ranges, range_key* keys) {
+  // The jobs, and that none of them writes what another one touches.
+  steepest_status prepare(const steepest_context& context, memory_range* ranges, range_key* keys) {
     int64_t used = 0;
+    group* current = groups_ - 1;
     for (int64_t i = 0; i < count_; ++i) {
       list_.read(i);
-      if (empty()) continue;
+      if (list_.new_group) *++current = {list_.config, list_.msign};
+      jobs_[i] = job_of(list_.tensor, *current, context);
+      outcomes_[i] = {STEEPEST_OK, "", STEEPEST_STEP_STATS_INIT};
+      outcomes_[i].stats.snr_update = outcomes_[i].stats.snr_momentum = nan;
+      if (is_empty(jobs_[i])) continue;
       const int64_t first = used;
       for (const buffer_use& use : buffers_of(list_.tensor, list_.config.flags).uses)
         if (use.used)
@@ -328,57 +346,41 @@ class muon_call {
 
   steepest_status step(steepest_context& context, steepest_step_stats* stats) {
     bool skip = false;
-    if (const auto status = scan(context, stats, skip); status != STEEPEST_OK) return status;
-    steepest_status first_status = STEEPEST_OK;
-    const char* first_reason = "";
-    int64_t first_index = 0;
-    for (int64_t i = 0; i < count_ && !skip; ++i) {
-      list_.read(i);
-      steepest_step_stats result = STEEPEST_STEP_STATS_INIT;
-      steepest_status status = STEEPEST_OK;
-      const char* reason = "";
-      if (empty()) {
-        result.snr_update = result.snr_momentum = nan;
-      } else if (const auto failed = muon_run(context, job_of(list_, context), scratch_,
-                                              stats != nullptr ? &result : nullptr, status, reason);
-                 failed != STEEPEST_OK) {
-        return failed_in(function_, failed);
-      }
-      if (stats != nullptr) store(stats, i, result);
-      if (status == STEEPEST_OK || first_status != STEEPEST_OK) continue;
-      first_status = status;
-      first_reason = reason;
-      first_index = i;
-    }
-    if (first_status != STEEPEST_OK)
-      return fail(first_status, "%s: tensors[%lld]: %s", function_,
-                  static_cast<long long>(first_index), first_reason);
-    for (int64_t i = 0; i < count_; ++i) {
-      list_.read(i);
-      if (list_.config.skipped != nullptr) *list_.config.skipped = skip ? 1 : 0;
-    }
+    if (const auto status = scan(context, skip); status != STEEPEST_OK) return status;
+    if (!skip)
+      if (const auto status = muon_run_list(context, schedule_, jobs_, count_, scratch_,
+                                            stats != nullptr, outcomes_);
+          status != STEEPEST_OK)
+        return failed_in(function_, status);
+    for (int64_t i = 0; i < count_ && stats != nullptr; ++i) store(stats, i, outcomes_[i].stats);
+    if (!skip)
+      for (int64_t i = 0; i < count_; ++i)
+        if (outcomes_[i].status != STEEPEST_OK)
+          return fail(outcomes_[i].status, "%s: tensors[%lld]: %s", function_,
+                      static_cast<long long>(i), outcomes_[i].reason);
+    for (int64_t i = 0; i < group_count_; ++i)
+      if (groups_[i].config.skipped != nullptr) *groups_[i].config.skipped = skip ? 1 : 0;
     return STEEPEST_OK;
   }
 
-  // The gradients of the tensors with SKIP_NONFINITE. Statistics are written if one is not finite.
-  steepest_status scan(steepest_context& context, steepest_step_stats* stats, bool& skip) {
-    const auto nonfinite_of = [&](int64_t i, int64_t& nonfinite) {
-      list_.read(i);
-      nonfinite = 0;
-      if (empty() || !(list_.config.flags & STEEPEST_MUON_SKIP_NONFINITE)) return STEEPEST_OK;
-      const auto status = muon_nonfinite(context, job_of(list_, context), scratch_, nonfinite);
-      return status == STEEPEST_OK ? status : failed_in(function_, status);
-    };
-    int64_t nonfinite = 0;
-    for (int64_t i = 0; i < count_ && !skip; ++i) {
-      if (const auto status = nonfinite_of(i, nonfinite); status != STEEPEST_OK) return status;
-      skip = nonfinite != 0;
+  // The gradients of the tensors with SKIP_NONFINITE. If one is not finite, the outcomes say so.
+  steepest_status scan(steepest_context& context, bool& skip) {
+    for (int64_t i = 0; i < count_; ++i) {
+      if (is_empty(jobs_[i]) || !(jobs_[i].config->flags & STEEPEST_MUON_SKIP_NONFINITE)) continue;
+      int64_t nonfinite = 0;
+      if (const auto status = muon_nonfinite(context, jobs_[i], scratch_, nonfinite);
+          status != STEEPEST_OK)
+        return failed_in(function_, status);
+      outcomes_[i].stats.nonfinite = nonfinite;
+      if (nonfinite != 0) outcomes_[i].stats.status = STEEPEST_E_NONFINITE;
+      skip |= nonfinite != 0;
     }
-    for (int64_t i = 0; i < count_ && skip && stats != nullptr; ++i) {
-      if (const auto status = nonfinite_of(i, nonfinite); status != STEEPEST_OK) return status;
-      store(stats, i,
-            {0, nonfinite != 0 ? STEEPEST_E_NONFINITE : STEEPEST_OK, 0, nan, nan, nan, nan, nan,
-             nan, nonfinite});
+    for (int64_t i = 0; i < count_; ++i) {
+      steepest_step_stats& stats = outcomes_[i].stats;
+      if (skip)
+        stats = {0, stats.status, 0, nan, nan, nan, nan, nan, nan, stats.nonfinite};
+      else
+        stats.nonfinite = 0;
     }
     return STEEPEST_OK;
   }
@@ -396,8 +398,12 @@ class muon_call {
   const steepest_muon_tensor* tensors_;
   const int64_t count_;
   tensor_list list_;
-  size_t scratch_bytes_ = 0;  // of the tensor that needs most
+  muon_schedule schedule_;
+  int64_t group_count_ = 0;
   std::byte* scratch_ = nullptr;
+  muon_job* jobs_ = nullptr;
+  group* groups_ = nullptr;
+  muon_outcome* outcomes_ = nullptr;
 };
 
 steepest_status scale_factor(int32_t mode, double value, int64_t fan_out, int64_t fan_in,

@@ -7,6 +7,35 @@
 namespace steepest::linalg {
 namespace {
 
+// Turns size x size elements in registers.
+template <class T, class Level>
+struct transposer {
+  static constexpr int64_t size =
+      simd::vec<T, Level>::size * sizeof(T) == 16 ? 16 / sizeof(T) : 32 / sizeof(T);
+  using row = simd::raw_vector<T, size>;
+
+  static void block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+    row rows[size];
+    row turned[size];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < size; ++i)
+      __builtin_memcpy(&rows[i], from + i * from_stride, sizeof(row));
+      // Interleaving row i with row i + size / 2, log2(size) times over.
+#pragma GCC unroll 4
+    for (int64_t done = 1; done < size; done *= 2) {
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < size / 2; ++i) {
+        turned[2 * i] = simd::interleave_low(rows[i], rows[i + size / 2]);
+        turned[2 * i + 1] = simd::interleave_high(rows[i], rows[i + size / 2]);
+      }
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < size; ++i) rows[i] = turned[i];
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < size; ++i) __builtin_memcpy(to + i * to_stride, &rows[i], sizeof(row));
+  }
+};
+
 template <class T, class Level, simd::rounding Rounding>
 struct tiles {
   using vec = simd::vec<T, Level>;
@@ -26,9 +55,11 @@ struct tiles {
 
   STEEPEST_KERNEL static void transpose(const T* from, int64_t stride, int64_t rows,
                                         int64_t columns, T* to) {
+    constexpr int64_t size = transposer<T, Level>::size;
     if (rows == width && columns == width) {
-      for (int64_t j = 0; j < width; ++j)
-        for (int64_t i = 0; i < width; ++i) to[j * width + i] = from[i * stride + j];
+      for (int64_t i = 0; i < width; i += size)
+        for (int64_t j = 0; j < width; j += size)
+          transposer<T, Level>::block(from + i * stride + j, stride, to + j * width + i, width);
       return;
     }
     for (int64_t j = 0; j < width; ++j)

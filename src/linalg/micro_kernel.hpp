@@ -39,6 +39,13 @@ void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, updat
   for (int64_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (int64_t v = 0; v < Vectors; ++v) sums[r][v] = vec(T{0});
+  // The tile is needed at the end.
+  if (how != update::set)
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int64_t v = 0; v<Vectors; v += 64 / static_cast<int64_t>(sizeof(vec))> 1 ? 2 : 1)
+        simd::prefetch(c, r * stride + v * lanes);
   for (; k > 0; --k, a += width, b += width) {
     vec row[Vectors];
 #pragma GCC unroll 4

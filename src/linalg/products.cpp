@@ -25,6 +25,32 @@ steepest_status for_each_unit(steepest_context& context, int64_t units, double f
   return parallel_for(context, tasks, run);
 }
 
+// Panels of X in a unit of work, at most.
+constexpr int64_t most_beside = 8;
+
+// A tile of a row-major matrix, cut off where that ends.
+template <class T>
+struct output_tile {
+  static constexpr int64_t w = panel_width<T>;
+  const matrix<T>& of;
+  int64_t row, col;
+
+  bool whole() const { return row + w <= of.rows && col + w <= of.cols; }
+  T* data() const { return of.data + row * of.stride + col; }
+  void load(T* tile) const {
+    for (int64_t r = 0; r < height(); ++r)
+      std::memcpy(tile + r * w, data() + r * of.stride, bytes());
+  }
+  void store(const T* tile) const {
+    for (int64_t r = 0; r < height(); ++r)
+      std::memcpy(data() + r * of.stride, tile + r * w, bytes());
+  }
+
+ private:
+  int64_t height() const { return std::min(w, of.rows - row); }
+  size_t bytes() const { return static_cast<size_t>(std::min(w, of.cols - col)) * sizeof(T); }
+};
+
 // Panel `index` of columns: rows of w elements, copied. `length` rows are wanted; the rest is zero.
 template <class T>
 void pack_columns(const matrix<const T>& x, int64_t index, int64_t length, T* to) {
@@ -54,20 +80,22 @@ template <class T>
 steepest_status triangle(steepest_context& context, const panel_kernels<T>& kernels,
                          const symmetric<T>& s, const T* a, const T* b, int64_t length, T* c) {
   constexpr int64_t w = panel_width<T>;
-  constexpr int64_t group = 4;  // tiles beside each other, which share a's rows in the cache
-  const int64_t groups = (s.panels + group - 1) / group;
-  // Unit: the tiles of row I in one group of panels. Those above the diagonal are empty.
+  // Unit: a square of tiles, few enough for the second-level cache to hold their operands' rows.
+  constexpr int64_t side = 4;
+  const int64_t sides = (s.panels + side - 1) / side;
   const auto flops =
       static_cast<double>(s.rows) * static_cast<double>(s.rows) * static_cast<double>(length);
-  return for_each_unit(context, s.panels * groups, flops, [&](int64_t unit) {
-    const int64_t i = unit / groups;
-    const int64_t first = unit % groups * group;
-    const int64_t last = std::min(first + group, i + 1);
+  return for_each_unit(context, sides * (sides + 1) / 2, flops, [&](int64_t unit) {
+    int64_t row = 0;
+    for (; unit > row; ++row) unit -= row + 1;
+    const int64_t first = row * side;
+    const int64_t last = std::min(first + side, s.panels);
     for (int64_t k = 0; k < length; k += depth) {
       const int64_t rows = std::min(depth, length - k);
-      for (int64_t j = first; j < last; ++j)
-        kernels.tile(a + (i * length + k) * w, b + (j * length + k) * w, rows, c + s.tile(i, j), w,
-                     k == 0 ? update::set : update::add);
+      for (int64_t i = first; i < last; ++i)
+        for (int64_t j = unit * side; j < std::min((unit + 1) * side, i + 1); ++j)
+          kernels.tile(a + (i * length + k) * w, b + (j * length + k) * w, rows, c + s.tile(i, j),
+                       w, k == 0 ? update::set : update::add);
     }
   });
 }
@@ -124,12 +152,13 @@ steepest_status multiply(steepest_context& context, const panel_kernels<T>& kern
     return STEEPEST_OK;
   }
   constexpr int64_t w = panel_width<T>;
-  constexpr int64_t group = 4;  // panels of X that share a panel of Q in the cache
   const bool tall = is_tall(x);
   const symmetric<T> s(tall ? x.cols : x.rows);
   const int64_t panels = panel_count<T>(tall ? x.rows : x.cols);
   const auto flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.rows) *
                      static_cast<double>(panels * w);
+  // Unit: a group of panels of X, whose rows the second-level cache holds while all of Q passes by.
+  const int64_t group = std::clamp<int64_t>(panels / (4 * context.threads), 1, most_beside);
   return for_each_unit(context, (panels + group - 1) / group, flops, [&](int64_t unit) {
     const int64_t first = unit * group;
     const int64_t last = std::min(first + group, panels);
@@ -140,32 +169,26 @@ steepest_status multiply(steepest_context& context, const panel_kernels<T>& kern
       else
         pack_columns(x, j, s.rows, to);
     }
-    alignas(64) T tiles[group][w * w];
-    for (int64_t i = 0; i < s.panels; ++i) {
-      // Where each tile of the result lies, or goes first.
-      const auto row_of = [&](int64_t j) { return (tall ? j : i) * w; };
-      const auto col_of = [&](int64_t j) { return (tall ? i : j) * w; };
-      const auto inside = [&](int64_t j) {
-        return row_of(j) + w <= out.rows && col_of(j) + w <= out.cols;
-      };
-      const T* const panel = q + s.panel(i);
-      for (int64_t k = 0; k < s.rows; k += depth) {
-        const int64_t rows = std::min(depth, s.rows - k);
+    const auto tile_at = [&](int64_t i, int64_t j) {
+      return tall ? output_tile<T>{out, j * w, i * w} : output_tile<T>{out, i * w, j * w};
+    };
+    for (int64_t k = 0; k < s.rows; k += depth) {
+      const int64_t rows = std::min(depth, s.rows - k);
+      const update how = k == 0 ? update::set : update::add;
+      for (int64_t i = 0; i < s.panels; ++i) {
+        const T* const a = q + s.panel(i) + k * w;
         for (int64_t j = first; j < last; ++j) {
-          const T* const a = panel + k * w;
           const T* const b = packed + (j * s.rows + k) * w;
-          T* const c = inside(j) ? out.data + row_of(j) * out.stride + col_of(j) : tiles[j - first];
-          kernels.tile(tall ? b : a, tall ? a : b, rows, c, inside(j) ? out.stride : w,
-                       k == 0 ? update::set : update::add);
+          const output_tile<T> to = tile_at(i, j);
+          alignas(64) T edge[w * w];
+          if (to.whole()) {
+            kernels.tile(tall ? b : a, tall ? a : b, rows, to.data(), out.stride, how);
+          } else {
+            if (how == update::add) to.load(edge);
+            kernels.tile(tall ? b : a, tall ? a : b, rows, edge, w, how);
+            to.store(edge);
+          }
         }
-      }
-      for (int64_t j = first; j < last; ++j) {
-        if (inside(j)) continue;
-        const int64_t height = std::min(w, out.rows - row_of(j));
-        const int64_t width = std::min(w, out.cols - col_of(j));
-        for (int64_t r = 0; r < height; ++r)
-          std::memcpy(out.data + (row_of(j) + r) * out.stride + col_of(j), tiles[j - first] + r * w,
-                      static_cast<size_t>(width) * sizeof(T));
       }
     }
   });

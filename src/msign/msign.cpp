@@ -11,6 +11,7 @@
 #include "dispatch/tables.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
 #include "linalg/linalg.hpp"
+#include "parallel/parallel_for.hpp"
 #include "parallel/rows.hpp"
 
 namespace steepest {
@@ -50,8 +51,12 @@ struct scratch {
     const int64_t in_step = std::min(plan.steps, together);
     const int64_t square = layout.elements();
     partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
+    // Where the result goes straight to the caller, one copy of X is enough.
+    const bool direct =
+        plan.storage == plan.compute && !svd && !linalg::uses_openblas(context) &&
+        (plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_HALLEY);
     x = memory.take<T>(rows * cols);
-    y = memory.take<T>(rows * cols);
+    y = memory.take<T>(direct ? 0 : rows * cols);
     packed = memory.take<T>(linalg::packed_elements<T>(context, rows, cols));
     r = memory.take<T>(square);  // also for ||O O^T - I||
     // The sum over the poles is formed in the first inverse, if there is one round of them.
@@ -101,8 +106,10 @@ class computation {
     const int exponent = std::clamp(std::ilogb(norm.root) - scaled_by, -1000, 1000);
     factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
     single_ = from.dtype != STEEPEST_F64 || sizeof(T) == 4;
+    // What OpenBLAS and LAPACK are given has strides of 32 bits.
+    const bool narrow = plan_.method == STEEPEST_MSIGN_SVD || linalg::uses_openblas(context_);
     const bool copy = from.dtype != dtype_of<T> || factor_ != 1 || from.data == to.data ||
-                      from.stride > INT32_MAX || plan_.method == STEEPEST_MSIGN_SVD;
+                      plan_.method == STEEPEST_MSIGN_SVD || (narrow && from.stride > INT32_MAX);
     matrix<const T> x = {static_cast<const T*>(from.data), rows_, cols_, from.stride};
     if (copy) {
       x = read_only(whole(scratch_.x));
@@ -110,7 +117,7 @@ class computation {
           STEEPEST_OK)
         return executor_failed;
     }
-    const bool direct = to.dtype == dtype_of<T> && to.stride <= INT32_MAX;
+    const bool direct = to.dtype == dtype_of<T> && !(narrow && to.stride > INT32_MAX);
     target_ = {direct ? static_cast<T*>(to.data) : nullptr, rows_, cols_, to.stride};
     norm_ = factor_ == 1 ? norm.norm : std::ldexp(norm.root, -exponent - scaled_by);
     if (const failure failed = dispatch(x)) return failed;
@@ -631,6 +638,37 @@ void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, 
   }
   const auto run = plan.compute == STEEPEST_F64 ? compute<double> : compute<float>;
   end_with(run(context, plan, rows, cols, from, to, memory, norm, orthogonality, result));
+}
+
+namespace {
+
+bool in_parallel(const steepest_context& context, int64_t rows, int64_t cols, int64_t count) {
+  return count > 1 && context.threads > 1 && is_small(rows, cols);
+}
+
+}  // namespace
+
+size_t msign_batch_bytes(const steepest_context& context, const msign_plan& plan, int64_t rows,
+                         int64_t cols, int64_t count) {
+  const auto at_once =
+      static_cast<size_t>(in_parallel(context, rows, cols, count) ? context.threads : 1);
+  return at_once * msign_bytes(context, plan, rows, cols);
+}
+
+steepest_status msign_run_batch(steepest_context& context, const msign_plan& plan,
+                                const msign_batch& batch, std::byte* memory, bool orthogonality,
+                                msign_result* results) {
+  const size_t bytes = msign_bytes(context, plan, batch.rows, batch.cols);
+  auto run = [&](int64_t i, int32_t worker) {
+    msign_run(context, plan, batch.rows, batch.cols,
+              {const_cast<void*>(batch.x[i]), batch.x_stride, batch.dtype},
+              {batch.out[i], batch.out_stride, batch.dtype},
+              memory + static_cast<size_t>(worker) * bytes, orthogonality, results[i]);
+  };
+  if (in_parallel(context, batch.rows, batch.cols, batch.count))
+    return parallel_for(context, batch.count, run);
+  for (int64_t i = 0; i < batch.count; ++i) run(i, 0);
+  return STEEPEST_OK;
 }
 
 }  // namespace steepest

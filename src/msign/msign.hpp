@@ -20,6 +20,7 @@ struct msign_plan {
   int64_t restart_count;
   double lower_bound, norm_bound;
   double rank_tolerance;   // 0: the default
+  steepest_dtype storage;  // of x and out
   steepest_dtype compute;  // F32 or F64
   bool consistent;         // the same bits on every ISA level
 };
@@ -58,6 +59,28 @@ size_t msign_bytes(const steepest_context& context, const msign_plan& plan, int6
 void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
                bool orthogonality, msign_result& result);
+
+// The same for matrices of one shape; small ones are left to one thread each. `memory` has
+// msign_batch_bytes. Returns INTERNAL if the executor failed.
+struct msign_batch {
+  int64_t rows, cols, count;
+  steepest_dtype dtype;
+  const void* const* x;
+  int64_t x_stride;
+  void* const* out;
+  int64_t out_stride;
+};
+size_t msign_batch_bytes(const steepest_context& context, const msign_plan& plan, int64_t rows,
+                         int64_t cols, int64_t count);
+steepest_status msign_run_batch(steepest_context& context, const msign_plan& plan,
+                                const msign_batch& batch, std::byte* memory, bool orthogonality,
+                                msign_result* results);
+
+// Whether a matrix is better left to one thread when there are others like it.
+constexpr bool is_small(int64_t rows, int64_t cols) {
+  constexpr int64_t limit = 256;
+  return (rows < cols ? rows : cols) <= limit && rows * cols <= 4 * limit * limit;
+}
 
 // |X|_F over a matrix in any storage type, free of overflow and underflow, and the elements that
 // are not finite. partial[row_groups(rows, cols).count] is scratch.

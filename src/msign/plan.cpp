@@ -42,6 +42,7 @@ msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dt
   plan.lower_bound = automatic || config.lower_bound == 0 ? 1e-3 : config.lower_bound;
   plan.norm_bound = config.norm_bound;
   plan.rank_tolerance = config.rank_tolerance;
+  plan.storage = dtype;
   plan.compute = msign_compute_dtype(config, dtype);
   return plan;
 }

@@ -131,6 +131,10 @@ steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, s
   return status;
 }
 
+namespace {
+
+// `memory` has muon_bytes. Returns INTERNAL if the executor failed; what is wrong with the tensor
+// itself is in `status` and `reason`.
 steepest_status muon_run(steepest_context& context, const muon_job& job, std::byte* memory,
                          steepest_step_stats* stats, steepest_status& status, const char*& reason) {
   const steepest_muon_config& config = *job.config;
@@ -232,6 +236,48 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
   stats->param_rms = std::sqrt(param_squares / elements);
   stats->snr_momentum =
       snr_from_momentum(stats->momentum_rms, stats->grad_rms, config.momentum, config.step);
+  return STEEPEST_OK;
+}
+
+}  // namespace
+
+void muon_schedule::add(const steepest_context& context, const muon_job& job) {
+  const size_t bytes = muon_bytes(context, job);
+  const bool small = is_small(job.rows, job.cols);
+  small_count += small;
+  size_t& most = small ? small_bytes : large_bytes;
+  most = std::max(most, bytes);
+}
+
+size_t muon_schedule::bytes(const steepest_context& context) const {
+  const auto at_once = static_cast<size_t>(in_parallel(context) ? context.threads : 1);
+  return std::max(large_bytes, at_once * small_bytes);
+}
+
+steepest_status muon_run_list(steepest_context& context, const muon_schedule& schedule,
+                              const muon_job* jobs, int64_t count, std::byte* memory,
+                              bool with_stats, muon_outcome* outcomes) {
+  const auto run = [&](int64_t i, std::byte* scratch_memory) {
+    muon_outcome& outcome = outcomes[i];
+    if (jobs[i].rows == 0 || jobs[i].cols == 0) return;
+    const auto status =
+        muon_run(context, jobs[i], scratch_memory, with_stats ? &outcome.stats : nullptr,
+                 outcome.status, outcome.reason);
+    if (status != STEEPEST_OK) outcome.status = status;
+  };
+  const bool in_parallel = schedule.in_parallel(context);
+  const auto alone = [&](int64_t i) { return in_parallel && is_small(jobs[i].rows, jobs[i].cols); };
+  if (in_parallel) {
+    auto small = [&](int64_t i, int32_t worker) {
+      if (alone(i)) run(i, memory + static_cast<size_t>(worker) * schedule.small_bytes);
+    };
+    if (const auto status = parallel_for(context, count, small); status != STEEPEST_OK)
+      return status;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    if (!alone(i)) run(i, memory);
+  for (int64_t i = 0; i < count; ++i)
+    if (outcomes[i].status == STEEPEST_E_INTERNAL) return STEEPEST_E_INTERNAL;
   return STEEPEST_OK;
 }
 

@@ -30,14 +30,35 @@ struct muon_job {
 // Scratch memory for one job.
 size_t muon_bytes(const steepest_context& context, const muon_job& job);
 
+// What became of one job. Where status is not OK its tensor is untouched, and `reason` says why.
+struct muon_outcome {
+  steepest_status status;
+  const char* reason;
+  steepest_step_stats stats;  // if they were asked for
+};
+
+// How much of a list goes to one thread each, small matrices first.
+struct muon_schedule {
+  int64_t small_count = 0;
+  size_t small_bytes = 0;  // scratch memory for one job
+  size_t large_bytes = 0;
+
+  void add(const steepest_context& context, const muon_job& job);
+  // Small matrices by themselves are not worth the bother.
+  bool in_parallel(const steepest_context& context) const {
+    return small_count > 1 && context.threads > 1;
+  }
+  size_t bytes(const steepest_context& context) const;
+};
+
+// Runs all jobs with rows and cols > 0. `memory` has the schedule's bytes, aligned to 64. Returns
+// INTERNAL if the executor failed.
+steepest_status muon_run_list(steepest_context& context, const muon_schedule& schedule,
+                              const muon_job* jobs, int64_t count, std::byte* memory,
+                              bool with_stats, muon_outcome* outcomes);
+
 // Elements of the gradient that are not finite. `memory` has muon_bytes.
 steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, std::byte* memory,
                                int64_t& nonfinite);
-
-// `memory` has muon_bytes, aligned to 64. `stats` may be null. Returns INTERNAL if the executor
-// failed; what is wrong with the tensor itself, which is then untouched, is in `status` and
-// `reason`.
-steepest_status muon_run(steepest_context& context, const muon_job& job, std::byte* memory,
-                         steepest_step_stats* stats, steepest_status& status, const char*& reason);
 
 }  // namespace steepest

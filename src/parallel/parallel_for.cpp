@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "core/error.hpp"
 #include "core/fp_environment.hpp"
@@ -16,6 +17,10 @@
 namespace steepest {
 
 namespace {
+
+// Whether this thread is running a task. Calls from within one are not handed out again: they would
+// wait for threads that wait for them.
+thread_local bool inside_task = false;
 
 struct counted_body {
   task_body body;
@@ -25,7 +30,9 @@ struct counted_body {
   static void run(void* self, int64_t task, int32_t worker) {
     auto* counted = static_cast<counted_body*>(self);
     const fp_environment environment;
+    const bool outer = std::exchange(inside_task, true);
     counted->body(counted->argument, task, worker);
+    inside_task = outer;
     counted->finished.fetch_add(1, std::memory_order_release);
   }
 };
@@ -47,7 +54,8 @@ int32_t cgroup_quota_cores() {
 
 steepest_status parallel_for(steepest_context& context, int64_t tasks, task_body body,
                              void* argument) {
-  if (tasks <= 1 || context.threads == 1 || context.fork_generation != fork_generation()) {
+  if (tasks <= 1 || context.threads == 1 || inside_task ||
+      context.fork_generation != fork_generation()) {
     const fp_environment environment;
     for (int64_t task = 0; task < tasks; ++task) body(argument, task, 0);
     return STEEPEST_OK;

@@ -189,6 +189,34 @@ inline widened<xsimd::neon64> widen(xsimd::batch<float, xsimd::neon64> x) {
 }
 #endif
 
+// A plain vector of the compiler's, for reordering elements, which xsimd 8.1 has little for.
+template <class T, int64_t Size>
+struct raw {
+  typedef T type __attribute__((vector_size(Size * sizeof(T))));
+};
+template <class T, int64_t Size>
+using raw_vector = typename raw<T, Size>::type;
+
+// a0 b0 a1 b1 ... of the lower, and of the upper halves.
+template <class Vector>
+Vector interleave_low(Vector a, Vector b) {
+  if constexpr (sizeof(Vector) / sizeof(a[0]) == 8)
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  else if constexpr (sizeof(Vector) / sizeof(a[0]) == 4)
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  else
+    return __builtin_shufflevector(a, b, 0, 2);
+}
+template <class Vector>
+Vector interleave_high(Vector a, Vector b) {
+  if constexpr (sizeof(Vector) / sizeof(a[0]) == 8)
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  else if constexpr (sizeof(Vector) / sizeof(a[0]) == 4)
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  else
+    return __builtin_shufflevector(a, b, 1, 3);
+}
+
 // Eight running sums in double, whatever the level: lane i of a block of 64 bytes is added to sum
 // i mod 8. The order of the additions, and so every bit of the result, is the same on all levels.
 template <class Level>
