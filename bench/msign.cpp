@@ -13,6 +13,14 @@ namespace {
 
 struct shape {
   int64_t rows, cols;
+  double power = 0;  // singular values i^-power; 0: a Gaussian matrix
+
+  std::string name() const {
+    std::string text = std::to_string(rows) + 'x' + std::to_string(cols);
+    if (power == 1) text += " i^-1";
+    if (power == 1.5) text += " i^-1.5";
+    return text;
+  }
 };
 
 // The operations that the method cannot do without, symmetric products and inverses counted once:
@@ -31,7 +39,7 @@ double useful_flops(const bench::msign_method& method, const shape& s) {
 }
 
 void compare(benchmark::State& state, const bench::msign_method& method, shape size, int threads) {
-  bench::msign_problem problem(method, size.rows, size.cols, threads);
+  bench::msign_problem problem(method, size.rows, size.cols, threads, size.power);
   problem.run();
   const double flops = useful_flops(method, size);
   state.counters["rows"] = static_cast<double>(size.rows);
@@ -56,15 +64,24 @@ void add(bool quick) {
   const int all = bench::all_threads();
   std::vector<shape> shapes = {{256, 256}, {768, 3072}};
   if (!quick)
-    shapes = {{256, 256},   {768, 768},   {768, 2304}, {768, 3072},
-              {1024, 1024}, {1024, 4096}, {2048, 2048}};
+    shapes = {{256, 256},
+              {768, 768},
+              {768, 2304},
+              {768, 3072},
+              {1024, 1024},
+              {1024, 4096},
+              {2048, 2048},
+              // For their errors.
+              {384, 384},
+              {384, 1536},
+              {384, 1536, 1},
+              {384, 1536, 1.5}};
   for (const shape& size : shapes)
     for (const bench::msign_method& method : bench::msign_methods) {
       const bool slow = method.steps == 0;
       if (slow && (quick || size.rows > 1024)) continue;
       for (const int threads : {1, all}) {
-        const std::string name = std::string("msign/") + method.name + '/' +
-                                 std::to_string(size.rows) + 'x' + std::to_string(size.cols) +
+        const std::string name = std::string("msign/") + method.name + '/' + size.name() +
                                  "/threads:" + std::to_string(threads);
         benchmark::RegisterBenchmark(name.c_str(), compare, method, size, threads)
             ->Iterations(slow    ? 3

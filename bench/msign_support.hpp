@@ -4,6 +4,7 @@
 
 #include <steepest/steepest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -20,8 +21,10 @@ namespace bench {
 struct msign_method {
   const char* name;
   int32_t method, steps;
+  int32_t coefficients = STEEPEST_COEF_POLAR_EXPRESS;
 };
 
+// Those that the benchmarks compare.
 inline constexpr msign_method msign_methods[] = {
     {"rational_r3", STEEPEST_MSIGN_RATIONAL, 3},
     {"rational_r2", STEEPEST_MSIGN_RATIONAL, 2},
@@ -29,6 +32,7 @@ inline constexpr msign_method msign_methods[] = {
     {"halley_2", STEEPEST_MSIGN_HALLEY, 2},
     {"halley_3", STEEPEST_MSIGN_HALLEY, 3},
     {"newton_schulz_5", STEEPEST_MSIGN_NEWTON_SCHULZ, 5},
+    {"keller_5", STEEPEST_MSIGN_NEWTON_SCHULZ, 5, STEEPEST_COEF_KELLER},
     {"gram_newton_schulz_5", STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ, 5},
     {"accurate", STEEPEST_MSIGN_ACCURATE, 0},
     {"svd", STEEPEST_MSIGN_SVD, 0},
@@ -41,29 +45,64 @@ inline const msign_method* method_named(const char* name) {
 }
 
 // Standard normal numbers, the same on every platform.
-inline std::vector<float> gaussian_matrix(int64_t rows, int64_t cols) {
-  std::vector<float> x(static_cast<std::size_t>(rows * cols));
-  std::uint64_t state = 1;
+template <class T = float>
+std::vector<T> gaussian_matrix(int64_t rows, int64_t cols, std::uint64_t seed = 1) {
+  std::vector<T> x(static_cast<std::size_t>(rows * cols));
+  std::uint64_t state = seed << 40 | 1;
   const auto uniform = [&] {
     std::uint64_t z = (state += 0x9e3779b97f4a7c15);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
   };
-  for (float& each : x)
-    each = static_cast<float>(std::sqrt(-2 * std::log(1 - uniform())) *
-                              std::cos(2 * std::numbers::pi * uniform()));
+  for (T& each : x)
+    each = static_cast<T>(std::sqrt(-2 * std::log(1 - uniform())) *
+                          std::cos(2 * std::numbers::pi * uniform()));
+  return x;
+}
+
+// A matrix of orthonormal rows (or columns), at random.
+inline std::vector<double> orthonormal_matrix(int64_t rows, int64_t cols, std::uint64_t seed) {
+  std::vector<double> x = gaussian_matrix<double>(rows, cols, seed);
+  steepest_msign_config accurate = STEEPEST_MSIGN_CONFIG_INIT;
+  accurate.method = STEEPEST_MSIGN_ACCURATE;
+  check(steepest_msign(nullptr, &accurate, rows, cols, STEEPEST_F64, x.data(), 0, x.data(), 0,
+                       nullptr, nullptr));
+  return x;
+}
+
+// rows <= cols, singular values i^-power, i = 1, 2, ...; power 0: a Gaussian matrix.
+inline std::vector<float> matrix_of_spectrum(int64_t rows, int64_t cols, double power) {
+  if (power == 0) return gaussian_matrix(rows, cols);
+  std::vector<double> left = orthonormal_matrix(rows, rows, 2);
+  const std::vector<double> right = orthonormal_matrix(rows, cols, 3);
+  std::vector<float> x(static_cast<std::size_t>(rows * cols));
+  std::vector<double> row(static_cast<std::size_t>(cols));
+  for (int64_t i = 0; i < rows; ++i) {
+    std::fill(row.begin(), row.end(), 0.0);
+    for (int64_t k = 0; k < rows; ++k) {
+      const double factor = left[static_cast<std::size_t>(i * rows + k)] *
+                            std::pow(static_cast<double>(k + 1), -power);
+      for (int64_t j = 0; j < cols; ++j)
+        row[static_cast<std::size_t>(j)] += factor * right[static_cast<std::size_t>(k * cols + j)];
+    }
+    for (int64_t j = 0; j < cols; ++j)
+      x[static_cast<std::size_t>(i * cols + j)] =
+          static_cast<float>(row[static_cast<std::size_t>(j)]);
+  }
   return x;
 }
 
 class msign_problem {
  public:
-  msign_problem(const msign_method& method, int64_t rows, int64_t cols, int threads)
-      : context_(threads), rows_(rows), cols_(cols), x_(gaussian_matrix(rows, cols)),
+  msign_problem(const msign_method& method, int64_t rows, int64_t cols, int threads,
+                double power = 0)
+      : context_(threads), rows_(rows), cols_(cols), x_(matrix_of_spectrum(rows, cols, power)),
         out_(x_.size()) {
     openblas_set_num_threads(threads);
     config_.method = method.method;
     config_.steps = method.steps;
+    config_.coefficients = method.coefficients;
   }
 
   void run() {
