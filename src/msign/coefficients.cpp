@@ -188,7 +188,8 @@ scan_result scan(const coefficient_set& set, int64_t steps, double& where, doubl
   constexpr double limit = 1.6;
   // Half of the points evenly, half evenly in the logarithm down to 1e-6.
   for (int i = 0; i < points; ++i) {
-    const double share = (i / 2 + 1) / (points / 2.0);
+    const int64_t rank = i / 2 + 1;
+    const double share = static_cast<double>(rank) / (points / 2.0);
     where = i % 2 == 0 ? top * share : top * std::pow(10.0, 6 * (share - 1));
     value = where;
     for (int64_t step = 0; step < steps; ++step) {
