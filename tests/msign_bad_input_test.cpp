@@ -223,12 +223,15 @@ TEST(msign_bad_input, element_types) {
        {-1, 7, STEEPEST_F16, STEEPEST_Q8_DYNAMIC, STEEPEST_Q8_COMPANDED, INT32_MAX, INT32_MIN})
     rows.push_back({STEEPEST_E_DTYPE, "config.compute_dtype",
                     [=](auto& c) { c.config.compute_dtype = dtype; }});
-  rows.push_back({STEEPEST_E_UNSUPPORTED, "config.compute_dtype",
-                  [](auto& c) { c.config.compute_dtype = STEEPEST_BF16; }});
-  rows.push_back({STEEPEST_E_INVALID_ARGUMENT, "config.compute_dtype", [](auto& c) {
-                    c.config.method = STEEPEST_MSIGN_ACCURATE;
-                    c.config.compute_dtype = STEEPEST_F32;
-                  }});
+  const auto with = [&](std::int32_t method, steepest_dtype compute) {
+    rows.push_back({STEEPEST_E_INVALID_ARGUMENT, "config.compute_dtype", [=](auto& c) {
+                      c.config.method = method;
+                      c.config.compute_dtype = compute;
+                    }});
+  };
+  with(STEEPEST_MSIGN_ACCURATE, STEEPEST_F32);
+  with(STEEPEST_MSIGN_ACCURATE, STEEPEST_BF16);
+  with(STEEPEST_MSIGN_SVD, STEEPEST_BF16);
   check_rows(all, rows);
 }
 
@@ -287,7 +290,7 @@ TEST(msign_bad_input, steps_of_other_methods_are_ignored) {
 TEST(msign_bad_input, flags) {
   std::vector<bad_row> rows;
   for (const std::uint64_t flags :
-       {std::uint64_t{1}, std::uint64_t{1} << 31, std::uint64_t{1} << 33, std::uint64_t{1} << 63})
+       {std::uint64_t{2}, std::uint64_t{1} << 31, std::uint64_t{1} << 33, std::uint64_t{1} << 63})
     rows.push_back(bad_config(
         "flags", [=](auto& m, auto&) { m.flags = flags; }, STEEPEST_E_UNSUPPORTED));
   check_rows(all, rows);

@@ -304,7 +304,7 @@ TEST(muon_bad_input, msign_config) {
     void (*spoil)(steepest_msign_config&);
   };
   const rule rules[] = {
-      {"flags", STEEPEST_E_UNSUPPORTED, [](auto& c) { c.flags = 1; }},
+      {"flags", STEEPEST_E_UNSUPPORTED, [](auto& c) { c.flags = 2; }},
       {"method", STEEPEST_E_UNSUPPORTED,
        [](auto& c) {
          c.flags = STEEPEST_FLAG_CONSISTENT;
@@ -322,7 +322,11 @@ TEST(muon_bad_input, msign_config) {
       {"norm_bound", STEEPEST_E_INVALID_ARGUMENT,
        [](auto& c) { c.normalization = STEEPEST_NORM_BOUND; }},
       {"rank_tolerance", STEEPEST_E_INVALID_ARGUMENT, [](auto& c) { c.rank_tolerance = 1; }},
-      {"compute_dtype", STEEPEST_E_UNSUPPORTED, [](auto& c) { c.compute_dtype = STEEPEST_BF16; }},
+      {"compute_dtype", STEEPEST_E_INVALID_ARGUMENT,
+       [](auto& c) {
+         c.method = STEEPEST_MSIGN_ACCURATE;
+         c.compute_dtype = STEEPEST_BF16;
+       }},
       {"compute_dtype", STEEPEST_E_DTYPE, [](auto& c) { c.compute_dtype = 9; }},
       {"reserved", STEEPEST_E_INVALID_ARGUMENT, [](auto& c) { c.reserved = 1; }},
       {"struct_size", STEEPEST_E_INVALID_ARGUMENT, [](auto& c) { c.struct_size = 0; }},

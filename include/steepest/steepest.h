@@ -398,9 +398,13 @@ STEEPEST_API steepest_status steepest_workspace_init(void* workspace, size_t str
 #define STEEPEST_NORM_SCHATTEN4 2 /* |X X^T|_F^(1/2): tighter, and free where X X^T is formed */
 #define STEEPEST_NORM_BOUND 3     /* norm_bound, at least X's largest singular value */
 
+#define STEEPEST_MSIGN_SPLIT_BF16 (UINT64_C(1) << 0) /* with compute_dtype BF16: Q as the sum of two
+                                                        bf16 matrices */
+
 typedef struct steepest_msign_config {
   size_t struct_size;
-  uint64_t flags;                    /* STEEPEST_FLAG_CONSISTENT, but not with SVD */
+  uint64_t flags;                    /* STEEPEST_MSIGN_*; STEEPEST_FLAG_CONSISTENT, but not with SVD
+                                        or bf16 products */
   int32_t method;                    /* STEEPEST_MSIGN_* */
   int32_t steps;                     /* 0: the method's default. NEWTON_SCHULZ, GRAM_: iterations, 1
                                         to 100, default 5; after the last row of a set that row
@@ -418,7 +422,12 @@ typedef struct steepest_msign_config {
   double rank_tolerance;             /* SVD: singular values up to this share of the largest count
                                         as zero; 0: max(n, m) eps of x's type, fp32's for the
                                         16-bit types */
-  steepest_dtype compute_dtype;      /* F32 or F64; 0: F64 for F64 input and ACCURATE, else F32 */
+  steepest_dtype compute_dtype;      /* F32 or F64; 0: F64 for F64 input and ACCURATE, else F32.
+                                        BF16: fp32, but the products with X take X and Q rounded to
+                                        bf16, at twice the speed where the CPU has AVX512_BF16
+                                        (elsewhere _UNSUPPORTED). On wide spectra a rounded Q puts
+                                        singular values up to twice above the band: see
+                                        SPLIT_BF16, which does not. Not for SVD and ACCURATE. */
   int32_t reserved;
   int64_t custom_count;              /* rows of custom_coefficients; 0: `steps` */
   const int32_t* restarts;           /* GRAM_NEWTON_SCHULZ: the steps (2..steps, rising) before

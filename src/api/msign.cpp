@@ -62,7 +62,7 @@ class msign_call {
         status != STEEPEST_OK)
       return status;
     const bool consistent = ((config_.flags | context->flags) & STEEPEST_FLAG_CONSISTENT) != 0;
-    if (const auto status = check_consistent({function_, "config"}, config_, *context, consistent);
+    if (const auto status = check_context({function_, "config"}, config_, *context, consistent);
         status != STEEPEST_OK)
       return status;
     if (ldx == 0) ldx = shape.cols;

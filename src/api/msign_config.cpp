@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "dispatch/cpu.hpp"
+#include "dispatch/tables.hpp"
 #include "linalg/linalg.hpp"
 #include "msign/msign.hpp"
 
@@ -76,9 +78,10 @@ steepest_status check_restarts(const argument& where, const steepest_msign_confi
 }
 
 steepest_status check(const argument& where, const steepest_msign_config& config) {
-  if (config.flags & ~STEEPEST_FLAG_CONSISTENT)
+  constexpr uint64_t known_flags = STEEPEST_MSIGN_SPLIT_BF16 | STEEPEST_FLAG_CONSISTENT;
+  if (config.flags & ~known_flags)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
-                      static_cast<unsigned long long>(config.flags & ~STEEPEST_FLAG_CONSISTENT));
+                      static_cast<unsigned long long>(config.flags & ~known_flags));
   if (config.reserved != 0)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".reserved is not 0 (%d)",
                       static_cast<int>(config.reserved));
@@ -110,16 +113,20 @@ steepest_status check(const argument& where, const steepest_msign_config& config
   switch (config.compute_dtype) {
     case 0:
     case STEEPEST_F32:
-    case STEEPEST_F64: break;
-    case STEEPEST_BF16:
-      return where.fail(STEEPEST_E_UNSUPPORTED, ".compute_dtype is bf16: not implemented yet");
+    case STEEPEST_F64:
+    case STEEPEST_BF16: break;
     default:
-      return where.fail(STEEPEST_E_DTYPE, ".compute_dtype is %s (%d): f32 or f64 is needed",
+      return where.fail(STEEPEST_E_DTYPE, ".compute_dtype is %s (%d): f32, f64 or bf16 is needed",
                         dtype_name(config.compute_dtype), static_cast<int>(config.compute_dtype));
   }
-  if (config.method == STEEPEST_MSIGN_ACCURATE && config.compute_dtype == STEEPEST_F32)
+  if (config.method == STEEPEST_MSIGN_ACCURATE && config.compute_dtype != 0 &&
+      config.compute_dtype != STEEPEST_F64)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT,
-                      ".compute_dtype is f32: ACCURATE needs an f64 Gram matrix");
+                      ".compute_dtype is %s: ACCURATE needs an f64 Gram matrix",
+                      dtype_name(config.compute_dtype));
+  if (config.method == STEEPEST_MSIGN_SVD && config.compute_dtype == STEEPEST_BF16)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".compute_dtype is bf16: LAPACK has no such SVD");
   if (!polynomial) return STEEPEST_OK;
   if (config.coefficients == STEEPEST_COEF_CUSTOM)
     if (const auto status = check_custom_rows(where, config); status != STEEPEST_OK) return status;
@@ -150,9 +157,21 @@ steepest_status check_msign_types(const argument& where, const steepest_msign_co
                     f64 ? "" : " (compute_dtype = f64 allows [1e-08, 1))");
 }
 
-steepest_status check_consistent(const argument& where, const steepest_msign_config& config,
-                                 const steepest_context& context, bool consistent) {
+steepest_status check_context(const argument& where, const steepest_msign_config& config,
+                              const steepest_context& context, bool consistent) {
+  const bool bf16 = config.compute_dtype == STEEPEST_BF16;
+  if (bf16 && context.tables->linalg.bf16.tile == nullptr)
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".compute_dtype is bf16, which level %s does not have",
+                      isa_name(context.isa));
+  if (bf16 && linalg::uses_openblas(context))
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".compute_dtype is bf16, which the context's OpenBLAS does not have");
   if (!consistent) return STEEPEST_OK;
+  if (bf16)
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".compute_dtype is bf16, which is not CONSISTENT: its instruction takes "
+                      "denormals for zeros");
   if (config.method == STEEPEST_MSIGN_SVD)
     return where.fail(STEEPEST_E_UNSUPPORTED,
                       ".method is SVD: with CONSISTENT LAPACK's results would differ between CPUs");

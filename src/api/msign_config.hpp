@@ -15,9 +15,10 @@ steepest_status load_msign_config(const argument& where, const steepest_msign_co
 steepest_status check_msign_types(const argument& where, const steepest_msign_config& config,
                                   steepest_dtype dtype);
 
-// CONSISTENT, in the context's flags or the call's: not with what OpenBLAS or LAPACK compute.
-steepest_status check_consistent(const argument& where, const steepest_msign_config& config,
-                                 const steepest_context& context, bool consistent);
+// What the context can do: bf16 products; and CONSISTENT, in its flags or the call's, only without
+// them and without OpenBLAS and LAPACK.
+steepest_status check_context(const argument& where, const steepest_msign_config& config,
+                              const steepest_context& context, bool consistent);
 
 // rows and cols are not negative, and neither they nor their squares overflow what LAPACK and the
 // workspace count with.

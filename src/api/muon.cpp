@@ -305,8 +305,8 @@ class muon_call {
       if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
       group_count_ += list_.new_group;
       const group current = {list_.config, list_.msign};
-      if (const auto status = check_consistent({function_, "config.msign"}, current.msign, context,
-                                               is_consistent(current, context));
+      if (const auto status = check_context({function_, "config.msign"}, current.msign, context,
+                                            is_consistent(current, context));
           status != STEEPEST_OK)
         return status;
       const muon_job job = job_of(list_.tensor, current, context);

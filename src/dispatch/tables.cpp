@@ -9,6 +9,7 @@ extern const linalg_table linalg_generic;
 #if defined(__x86_64__)
 extern const linalg_table linalg_x86_avx2;
 extern const linalg_table linalg_x86_avx512;
+extern const bf16_kernels bf16_x86_avx512_bf16;
 #endif
 }  // namespace linalg
 extern const adamw_table adamw_generic;
@@ -56,6 +57,7 @@ const kernel_tables& tables_for(steepest_isa isa) {
     t.adamw = adamw_x86_avx512_bf16;
     t.convert = convert_x86_avx512_bf16;
     t.muon = muon_x86_avx512_bf16;
+    t.linalg.bf16 = linalg::bf16_x86_avx512_bf16;
     return t;
   }();
   switch (isa) {

@@ -16,21 +16,10 @@ struct transposer {
 
   static void block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
     row rows[size];
-    row turned[size];
 #pragma GCC unroll 8
     for (int64_t i = 0; i < size; ++i)
       __builtin_memcpy(&rows[i], from + i * from_stride, sizeof(row));
-      // Interleaving row i with row i + size / 2, log2(size) times over.
-#pragma GCC unroll 4
-    for (int64_t done = 1; done < size; done *= 2) {
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < size / 2; ++i) {
-        turned[2 * i] = simd::interleave_low(rows[i], rows[i + size / 2]);
-        turned[2 * i + 1] = simd::interleave_high(rows[i], rows[i + size / 2]);
-      }
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < size; ++i) rows[i] = turned[i];
-    }
+    simd::transpose_rows<size>(rows);
 #pragma GCC unroll 8
     for (int64_t i = 0; i < size; ++i) __builtin_memcpy(to + i * to_stride, &rows[i], sizeof(row));
   }
@@ -132,7 +121,9 @@ constexpr linalg_kernels make_linalg_kernels() {
 
 template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr linalg_table make_linalg_table() {
-  return {make_linalg_kernels<Level, simd::rounding::fast>(), make_linalg_kernels<Level, Exact>()};
+  return {make_linalg_kernels<Level, simd::rounding::fast>(),
+          make_linalg_kernels<Level, Exact>(),
+          {nullptr, nullptr, nullptr}};
 }
 
 }  // namespace

@@ -48,6 +48,16 @@ template <class T>
 steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
                          const matrix<const T>& x, const matrix<T>& out, T* packed);
 
+// gram and multiply with X and Q rounded to bf16, sums in f32. `split`: Q as the sum of two bf16
+// matrices. `packed` has bf16_packed_words, `q_words` bf16_factor_words.
+steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
+                          const matrix<const float>& x, bf16_pair* packed, float* r);
+steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
+                              const float* q, bool split, const matrix<const float>& x,
+                              const matrix<float>& out, bf16_pair* q_words, bf16_pair* packed);
+int64_t bf16_packed_words(int64_t rows, int64_t cols);
+int64_t bf16_factor_words(int64_t n, bool split);
+
 // Fills what lies above the diagonal from what lies below, also within tiles: a matrix that is
 // symmetric to the last bit. (Iterations amplify what is not.)
 template <class T>

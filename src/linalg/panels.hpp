@@ -65,6 +65,24 @@ struct panel_kernels {
   bool (*factor)(const T* a, T* u, T* inverse);
 };
 
+// Operands in bf16: a word holds two neighbouring k of one column, the first in its lower half. A
+// panel of words is as wide as one of floats and half as long. Sums are in f32; the instruction
+// takes denormals for zeros.
+using bf16_pair = uint32_t;
+
+// Null on levels without an instruction for it.
+struct bf16_kernels {
+  // As panel_kernels::tile, with k in words.
+  void (*tile)(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, int64_t stride,
+               update how);
+  // to[j] = {first[j], second[j]} rounded, j < width; with `rest` what rounding them takes away.
+  void (*pack_columns)(const float* first, const float* second, bool rest, bf16_pair* to);
+  // to = words of the transpose of a rows x columns part, at most width x 2 width; the rest of
+  // `to`, width rows of words, is zero.
+  void (*pack_rows)(const float* from, int64_t stride, int64_t rows, int64_t columns,
+                    bf16_pair* to);
+};
+
 struct linalg_kernels {
   panel_kernels<float> f32;
   panel_kernels<double> f64;
@@ -82,6 +100,7 @@ struct linalg_kernels {
 struct linalg_table {
   linalg_kernels fast;
   linalg_kernels exact;
+  bf16_kernels bf16;
 };
 
 }  // namespace steepest::linalg

@@ -36,6 +36,7 @@ struct scratch {
   squares* partial;
   T *x, *y, *packed;
   T *r, *q, *w[together], *z, *t, *inversion;
+  linalg::bf16_pair *packed_words, *q_words;
   T *s, *u, *vt, *work;  // of the singular value decomposition
   int64_t work_size;
   int32_t* integers;
@@ -53,11 +54,14 @@ struct scratch {
     partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
     // Where the result goes straight to the caller, one copy of X is enough.
     const bool direct =
-        plan.storage == plan.compute && !svd && !linalg::uses_openblas(context) &&
+        plan.storage == dtype_of<T> && !svd && !linalg::uses_openblas(context) &&
         (plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_HALLEY);
     x = memory.take<T>(rows * cols);
     y = memory.take<T>(direct ? 0 : rows * cols);
+    const bool bf16 = plan.compute == STEEPEST_BF16;
     packed = memory.take<T>(linalg::packed_elements<T>(context, rows, cols));
+    packed_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_packed_words(rows, cols) : 0);
+    q_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_factor_words(n, plan.split) : 0);
     r = memory.take<T>(square);  // also for ||O O^T - I||
     // The sum over the poles is formed in the first inverse, if there is one round of them.
     const bool sum_in_place = poles && plan.steps <= together;
@@ -188,12 +192,20 @@ class computation {
 
   void make_full(T* a) { check(linalg::make_full(context_, kernels_, layout_, a)); }
   void gram(const matrix<const T>& x) {
+    if constexpr (sizeof(T) == 4)
+      if (plan_.compute == STEEPEST_BF16)
+        return check(linalg::gram_bf16(context_, context_.tables->linalg.bf16, x,
+                                       scratch_.packed_words, scratch_.r));
     check(linalg::gram(context_, kernels_, x, scratch_.packed, scratch_.r));
   }
   void commuting_product(const T* a, const T* b, T* c) {
     check(linalg::commuting_product(context_, kernels_, layout_, a, b, c, scratch_.packed));
   }
   void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out) {
+    if constexpr (sizeof(T) == 4)
+      if (plan_.compute == STEEPEST_BF16)
+        return check(linalg::multiply_bf16(context_, context_.tables->linalg.bf16, q, plan_.split,
+                                           x, out, scratch_.q_words, scratch_.packed_words));
     check(linalg::multiply(context_, kernels_, q, x, out, scratch_.packed));
   }
   bool invert_negated(T* const* matrices, int64_t count) {

@@ -21,7 +21,8 @@ struct msign_plan {
   double lower_bound, norm_bound;
   double rank_tolerance;   // 0: the default
   steepest_dtype storage;  // of x and out
-  steepest_dtype compute;  // F32 or F64
+  steepest_dtype compute;  // F32 or F64; BF16: F32, but for the products with X
+  bool split;              // BF16: Q as the sum of two matrices
   bool consistent;         // the same bits on every ISA level
 };
 

@@ -44,6 +44,7 @@ msign_plan msign_plan_for(const steepest_msign_config& config, steepest_dtype dt
   plan.rank_tolerance = config.rank_tolerance;
   plan.storage = dtype;
   plan.compute = msign_compute_dtype(config, dtype);
+  plan.split = (config.flags & STEEPEST_MSIGN_SPLIT_BF16) != 0;
   return plan;
 }
 

@@ -217,6 +217,22 @@ Vector interleave_high(Vector a, Vector b) {
     return __builtin_shufflevector(a, b, 1, 3);
 }
 
+// Turns Size rows of Size elements: row i interleaved with row i + Size / 2, log2(Size) times over.
+template <int64_t Size, class Vector>
+void transpose_rows(Vector* rows) {
+  Vector turned[Size];
+#pragma GCC unroll 4
+  for (int64_t done = 1; done < Size; done *= 2) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < Size / 2; ++i) {
+      turned[2 * i] = interleave_low(rows[i], rows[i + Size / 2]);
+      turned[2 * i + 1] = interleave_high(rows[i], rows[i + Size / 2]);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < Size; ++i) rows[i] = turned[i];
+  }
+}
+
 // Eight running sums in double, whatever the level: lane i of a block of 64 bytes is added to sum
 // i mod 8. The order of the additions, and so every bit of the result, is the same on all levels.
 template <class Level>

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of bf16 operands. The f32 and f64 kernels of this level are those of AVX-512.
+#include "linalg/panels.hpp"
+#include "simd/convert.hpp"
+
+namespace steepest::linalg {
+namespace {
+
+using simd::x86_avx512_bf16;
+using vec = simd::vec<float, x86_avx512_bf16>;
+
+constexpr int64_t width = panel_width<float>;
+constexpr int64_t lanes = 16;
+
+// c = , += or -= sum over k of a[k]^T b[k], for `Rows` words of a's rows and two registers of b's.
+template <int64_t Rows>
+void micro_kernel(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, int64_t stride,
+                  update how) {
+  __m512 sums[Rows][2];
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  if (how != update::set)
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) {
+      simd::prefetch(c, r * stride);
+      simd::prefetch(c, r * stride + lanes);
+    }
+  for (; k > 0; --k, a += width, b += width) {
+    const auto left = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
+    const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + lanes));
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) {
+      const auto factor = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r])));
+      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], factor, left);
+      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], factor, right);
+    }
+  }
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int64_t v = 0; v < 2; ++v) {
+      float* const at = c + r * stride + v * lanes;
+      if (how == update::add) sums[r][v] = _mm512_add_ps(_mm512_loadu_ps(at), sums[r][v]);
+      if (how == update::subtract) sums[r][v] = _mm512_sub_ps(_mm512_loadu_ps(at), sums[r][v]);
+      _mm512_storeu_ps(at, sums[r][v]);
+    }
+}
+
+STEEPEST_KERNEL void tile(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c,
+                          int64_t stride, update how) {
+  micro_kernel<11>(a, b, k, c, stride, how);
+  micro_kernel<11>(a + 11, b, k, c + 11 * stride, stride, how);
+  micro_kernel<10>(a + 22, b, k, c + 22 * stride, stride, how);
+}
+
+// Sixteen floats as bf16, each in the lower half of a word.
+__m512i rounded(const float* from, bool rest) {
+  vec x = vec::load_unaligned(from);
+  bf16 narrow[lanes];
+  simd::store<x86_avx512_bf16>(narrow, x);
+  if (rest) {
+    x = x - simd::load<x86_avx512_bf16>(static_cast<const bf16*>(narrow));
+    simd::store<x86_avx512_bf16>(narrow, x);
+  }
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(narrow)));
+}
+
+STEEPEST_KERNEL void pack_columns(const float* first, const float* second, bool rest,
+                                  bf16_pair* to) {
+  for (int64_t j = 0; j < width; j += lanes)
+    _mm512_storeu_si512(to + j, _mm512_or_si512(rounded(first + j, rest),
+                                                _mm512_slli_epi32(rounded(second + j, rest), 16)));
+}
+
+// A row of bf16 is a row of words already.
+STEEPEST_KERNEL void pack_rows(const float* from, int64_t stride, int64_t rows, int64_t columns,
+                               bf16_pair* to) {
+  bf16_pair words[width][width];
+  for (int64_t i = 0; i < width; ++i) {
+    bf16 row[2 * width] = {};
+    if (i < rows) simd::convert<x86_avx512_bf16>(from + i * stride, row, columns);
+    __builtin_memcpy(words[i], row, sizeof row);
+  }
+  using row = simd::raw_vector<bf16_pair, 8>;
+  for (int64_t i = 0; i < width; i += 8)
+    for (int64_t j = 0; j < width; j += 8) {
+      row block[8];
+      for (int64_t r = 0; r < 8; ++r) __builtin_memcpy(&block[r], &words[i + r][j], sizeof(row));
+      simd::transpose_rows<8>(block);
+      for (int64_t r = 0; r < 8; ++r)
+        __builtin_memcpy(to + (j + r) * width + i, &block[r], sizeof(row));
+    }
+}
+
+}  // namespace
+
+extern const bf16_kernels bf16_x86_avx512_bf16;
+const bf16_kernels bf16_x86_avx512_bf16 = {tile, pack_columns, pack_rows};
+
+}  // namespace steepest::linalg
