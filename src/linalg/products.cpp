@@ -29,25 +29,22 @@ steepest_status for_each_unit(steepest_context& context, int64_t units, double f
 // Panels of X in a unit of work, at most.
 constexpr int64_t most_beside = 8;
 
-// A tile of a row-major matrix, cut off where that ends.
+// Where a tile lies in a row-major matrix, or what of it lies inside.
 template <class T>
-struct output_tile {
+struct tile_place {
   static constexpr int64_t w = panel_width<T>;
   const matrix<T>& of;
   int64_t row, col;
 
-  bool whole() const { return row + w <= of.rows && col + w <= of.cols; }
-  T* data() const { return of.data + row * of.stride + col; }
   void load(T* tile) const {
-    for (int64_t r = 0; r < height(); ++r)
-      std::memcpy(tile + r * w, data() + r * of.stride, bytes());
+    for (int64_t r = 0; r < height(); ++r) std::memcpy(tile + r * w, at(r), bytes());
   }
   void store(const T* tile) const {
-    for (int64_t r = 0; r < height(); ++r)
-      std::memcpy(data() + r * of.stride, tile + r * w, bytes());
+    for (int64_t r = 0; r < height(); ++r) std::memcpy(at(r), tile + r * w, bytes());
   }
 
  private:
+  T* at(int64_t r) const { return of.data + (row + r) * of.stride + col; }
   int64_t height() const { return std::min(w, of.rows - row); }
   size_t bytes() const { return static_cast<size_t>(std::min(w, of.cols - col)) * sizeof(T); }
 };
@@ -175,8 +172,13 @@ steepest_status multiply_by(steepest_context& context, const Operands& operands,
   const int64_t length = operands.length(s.n);
   const auto flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.rows) *
                      static_cast<double>(panels * w);
-  // Unit: a group of panels of X, whose rows the second-level cache holds while all of Q passes by.
-  const int64_t group = std::clamp<int64_t>(panels / (4 * context.threads), 1, most_beside);
+  // Unit: a group of panels of X, of which the second-level cache keeps a block of rows while all
+  // of Q passes by.
+  constexpr int64_t kept = 4 * depth;
+  constexpr int64_t cached = int64_t{1} << 19;
+  const int64_t fitting = cached / (std::min(length, kept) * w * static_cast<int64_t>(sizeof(T)));
+  const int64_t group =
+      std::clamp<int64_t>(std::min(fitting, panels / (4 * context.threads)), 1, most_beside);
   return for_each_unit(context, (panels + group - 1) / group, flops, [&](int64_t unit) {
     const int64_t first = unit * group;
     const int64_t last = std::min(first + group, panels);
@@ -187,28 +189,30 @@ steepest_status multiply_by(steepest_context& context, const Operands& operands,
       else
         operands.pack_columns(x, j, length, to);
     }
-    const auto tile_at = [&](int64_t i, int64_t j) {
-      return tall ? output_tile<T>{out, j * w, i * w} : output_tile<T>{out, i * w, j * w};
-    };
-    for (int64_t k = 0; k < length; k += depth) {
-      const int64_t rows = std::min(depth, length - k);
-      for (int64_t i = 0; i < s.panels; ++i)
-        for (int64_t j = first; j < last; ++j) {
-          const auto* const b = packed + (j * length + k) * w;
-          const output_tile<T> to = tile_at(i, j);
-          alignas(64) T edge[w * w];
-          if (!to.whole() && k > 0) to.load(edge);
-          T* const c = to.whole() ? to.data() : edge;
-          const int64_t stride = to.whole() ? out.stride : w;
-          update how = k == 0 ? update::set : update::add;
-          for (const auto* const q : factors) {
-            const auto* const a = q + (i * length + k) * w;
-            operands.tile(tall ? b : a, tall ? a : b, rows, c, stride, how);
-            how = update::add;
+    // Summed up here, not in X: rows of that may be a power of two apart, and then share places in
+    // the caches.
+    alignas(64) T tiles[most_beside][w * w];
+    for (int64_t block = 0; block < length; block += kept)
+      for (int64_t i = 0; i < s.panels; ++i) {
+        const auto place = [&](int64_t j) {
+          return tall ? tile_place<T>{out, j * w, i * w} : tile_place<T>{out, i * w, j * w};
+        };
+        for (int64_t j = first; j < last && block > 0; ++j) place(j).load(tiles[j - first]);
+        const int64_t end = std::min(block + kept, length);
+        for (int64_t k = block; k < end; k += depth) {
+          const int64_t rows = std::min(depth, end - k);
+          for (int64_t j = first; j < last; ++j) {
+            const auto* const b = packed + (j * length + k) * w;
+            update how = k == 0 ? update::set : update::add;
+            for (const auto* const q : factors) {
+              const auto* const a = q + (i * length + k) * w;
+              operands.tile(tall ? b : a, tall ? a : b, rows, tiles[j - first], w, how);
+              how = update::add;
+            }
           }
-          if (!to.whole()) to.store(edge);
         }
-    }
+        for (int64_t j = first; j < last; ++j) place(j).store(tiles[j - first]);
+      }
   });
 }
 
