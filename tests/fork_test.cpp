@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // After fork(): a parent's context works in the child, on the calling thread; a context made in the
-// child has threads; nothing hangs, and the child exits normally.
+// child has threads, unless the parent had used the library's; nothing hangs, and the child exits
+// normally.
 #include <atomic>
 #include <thread>
 
@@ -27,6 +28,45 @@ class after_fork : public testing::Test {
 
   adamw_arrays<float> arrays_, expected_;
 };
+
+// The first test of the program, before anything has run on the library's threads.
+TEST_F(after_fork, a_new_context_has_threads) {
+  const context_pointer context = make_context({.threads = 2});
+  const std::int32_t threads = steepest_context_threads(context.get());
+  EXPECT_EQ(in_child([&] {
+              const context_pointer own = try_context({.threads = 2});
+              if (own == nullptr || steepest_context_threads(own.get()) != threads) return 1;
+              for (int i = 0; i < 20; ++i) {
+                if (!steps_right(own.get())) return 2;
+              }
+              return in_child([&] { return steps_right(own.get()) ? 0 : 3; });
+            }),
+            0);
+}
+
+// Whose locks a child could not release: there a new context keeps to the calling thread.
+TEST_F(after_fork, a_new_context_stays_out_of_what_the_parent_used) {
+  const context_pointer context = make_context({.threads = 2});
+  ASSERT_TRUE(steps_right(context.get()));
+  const bool threaded = steepest_context_threads(context.get()) > 1;
+  EXPECT_EQ(in_child([&] {
+              const context_pointer own = try_context({.threads = 2});
+              if (own == nullptr || !steps_right(own.get())) return 1;
+              if (threaded && steepest_context_threads(own.get()) != 1) return 2;
+              return in_child([&] {
+                const context_pointer again = try_context({.threads = 2});
+                return again != nullptr && steps_right(again.get()) ? 0 : 3;
+              });
+            }),
+            0);
+  EXPECT_EQ(in_child([&] {
+              reversed_executor own(2);
+              const steepest_executor executor = own.interface();
+              const context_pointer with = try_context({.executor = &executor});
+              return with != nullptr && steps_right(with.get()) && own.calls > 0 ? 0 : 1;
+            }),
+            0);
+}
 
 TEST_F(after_fork, a_parents_context_works) {
   const context_pointer context = make_context({.threads = 2});
@@ -54,21 +94,6 @@ TEST_F(after_fork, a_parents_context_can_be_trimmed_and_destroyed) {
             }),
             0);
   EXPECT_TRUE(steps_right(context.get()));
-}
-
-TEST_F(after_fork, a_new_context_has_threads) {
-  const context_pointer context = make_context({.threads = 2});
-  ASSERT_TRUE(steps_right(context.get()));
-  const std::int32_t threads = steepest_context_threads(context.get());
-  EXPECT_EQ(in_child([&] {
-              const context_pointer own = try_context({.threads = 2});
-              if (own == nullptr || steepest_context_threads(own.get()) != threads) return 1;
-              for (int i = 0; i < 20; ++i) {
-                if (!steps_right(own.get())) return 2;
-              }
-              return in_child([&] { return steps_right(own.get()) ? 0 : 3; });
-            }),
-            0);
 }
 
 TEST_F(after_fork, the_default_context_works) {

@@ -354,13 +354,13 @@ void svd_is_exact(std::uint64_t seed, int32_t compute) {
       EXPECT_GE(result.stats.rank, exact.rank(1.1 * tolerance));
       EXPECT_LE(result.stats.rank, exact.rank(0.9 * tolerance));
       EXPECT_EQ(result.stats.method, STEEPEST_MSIGN_SVD);
-      EXPECT_NEAR(result.stats.norm / exact.s[0], 1, 20 * eps);
+      EXPECT_NEAR(result.stats.norm / exact.s[0], 1, 100 * eps);
       const auto rank = static_cast<std::size_t>(result.stats.rank);
       ASSERT_GE(rank, 1u);
       const double least = exact.s[rank - 1] / exact.s[0];
       const dense sign = exact.msign(least * (1 - 1e-3));
       EXPECT_LE(distance(result.o, sign) / norm_of(sign.values),
-                20 * eps / least + 2 * storage<T>::half_ulp + 20 * eps);
+                100 * eps / least + 2 * storage<T>::half_ulp + 100 * eps);
       const double missing = static_cast<double>(exact.s.size() - rank);
       EXPECT_NEAR(result.stats.orthogonality,
                   std::sqrt(missing / static_cast<double>(exact.s.size())), 100 * eps);

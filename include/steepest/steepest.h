@@ -149,7 +149,10 @@ STEEPEST_API steepest_status steepest_allocator_init(void* allocator, size_t str
  * for num_threads = 0. An invalid value is an error of the call that makes the context.
  *
  * After fork(), a context made in the parent works in the child but runs everything on the calling
- * thread; a context made in the child has threads again. */
+ * thread. A context made in the child has threads again, unless calls of the parent had used the
+ * library's own threads before (oneTBB, whose locks do not survive a fork); with an executor of the
+ * caller's it always has.
+ */
 typedef struct steepest_context steepest_context;
 
 #define STEEPEST_CONTEXT_OPENBLAS (UINT64_C(1) << 0) /* msign's products and inverses by OpenBLAS

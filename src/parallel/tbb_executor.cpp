@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
-#include <thread>
 
 #include "parallel/parallel_for.hpp"
 
@@ -19,44 +18,24 @@ namespace steepest {
 
 namespace {
 
-// fork() waits until no call is inside oneTBB, and calls wait for fork(): what oneTBB has locked in
-// another thread would stay locked in the child for ever.
-class inside_tbb {
- public:
-  inside_tbb() {
-    for (;; calls.fetch_sub(1)) {
-      while (forks.load() != 0) std::this_thread::yield();
-      calls.fetch_add(1);
-      if (forks.load() == 0) return;
-    }
-  }
-  inside_tbb(const inside_tbb&) = delete;
-  inside_tbb& operator=(const inside_tbb&) = delete;
-  ~inside_tbb() { calls.fetch_sub(1); }
+// What a thread of oneTBB has locked while another one forks stays locked in the child for ever,
+// and making an arena there may wait for it. So a process whose parent had been inside oneTBB stays
+// out of it.
+std::atomic<bool> entered = false;
+std::atomic<bool> spoilt = false;
 
- private:
-  static void before_fork() {
-    forks.fetch_add(1);
-    while (calls.load() != 0) std::this_thread::yield();
-  }
-  static void after_fork() { forks.fetch_sub(1); }
-  static void in_child() { forks.store(0); }
+void after_fork_in_child() {
+  if (entered.load(std::memory_order_relaxed)) spoilt.store(true, std::memory_order_relaxed);
+}
 
-  static std::atomic<int64_t> calls;
-  static std::atomic<int64_t> forks;
-  static const int registered;
-};
-
-std::atomic<int64_t> inside_tbb::calls = 0;
-std::atomic<int64_t> inside_tbb::forks = 0;
-// When the library is loaded: no thread can be inside yet.
-const int inside_tbb::registered = pthread_atfork(before_fork, after_fork, in_child);
+// When the library is loaded: before any call.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 int32_t concurrency(void* user) { return static_cast<tbb::task_arena*>(user)->max_concurrency(); }
 
 steepest_status run(void* user, int64_t tasks, task_body body, void* argument) {
   try {
-    const inside_tbb gate;
+    entered.store(true, std::memory_order_relaxed);
     static_cast<tbb::task_arena*>(user)->execute([&] {
       tbb::parallel_for(
           tbb::blocked_range<int64_t>(0, tasks),
@@ -74,7 +53,6 @@ steepest_status run(void* user, int64_t tasks, task_body body, void* argument) {
 }
 
 void destroy(steepest_context& context) {
-  const inside_tbb gate;
   auto* arena = static_cast<tbb::task_arena*>(context.executor.user);
   // In a forked child the arena's bookkeeping names threads that do not exist: its memory is freed
   // without asking it to end them.
@@ -85,7 +63,10 @@ void destroy(steepest_context& context) {
 }  // namespace
 
 void use_tbb_executor(steepest_context& context, int32_t threads) {
-  const inside_tbb gate;
+  if (threads == 1 || spoilt.load(std::memory_order_relaxed)) {
+    context.threads = 1;
+    return;
+  }
   // An arena wider than TBB's workers would make TBB print a warning, and gain nothing.
   const size_t limit =
       tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism);
