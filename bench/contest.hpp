@@ -31,9 +31,10 @@ inline double quantile(std::vector<double> values, double share) {
 // alternatives, and the group stands for the fastest of them.
 class contest {
  public:
-  // `threads`: how many the contenders use.
-  contest(int threads, std::function<void()> subject)
-      : threads_(threads), subject_{std::move(subject)} {}
+  // `threads`: how many the contenders use. `rest`: how long those of a contender may go on
+  // watching for work after its call, in milliseconds (OpenBLAS's do so for some 20).
+  contest(int threads, std::function<void()> subject, int rest = 2)
+      : threads_(threads), rest_(rest), subject_{std::move(subject)} {}
 
   void add_rival(std::string group, std::string name, std::function<void()> run) {
     rivals_.push_back({std::move(group), std::move(name), {std::move(run)}, {}});
@@ -87,10 +88,13 @@ class contest {
   }
 
   void time(side& one) const {
-    // The threads of the side before may still be watching for work.
-    if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    // What fits the caches shall be there, and the side's own threads awake.
-    if (one.calls > 1 || threads_ > 1) one.run();
+    if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
+    // What fits the caches shall be there, and the side's own threads awake: on a virtual machine
+    // waking another core takes milliseconds.
+    if (threads_ > 1)
+      for (double elapsed = 0; elapsed < 5e-3;) elapsed += seconds_for(one.run, one.calls);
+    else if (one.calls > 1)
+      one.run();
     one.seconds.push_back(seconds_for(one.run, one.calls) / static_cast<double>(one.calls));
   }
 
@@ -117,6 +121,7 @@ class contest {
   }
 
   int threads_;
+  int rest_;
   side subject_;
   std::vector<rival> rivals_;
 };

@@ -79,6 +79,9 @@ void add(bool quick) {
   for (const shape& size : shapes)
     for (const bench::msign_method& method : bench::msign_methods) {
       const bool slow = method.steps == 0;
+      if (method.compute == STEEPEST_BF16 &&
+          steepest_context_isa(nullptr) != STEEPEST_ISA_X86_AVX512_BF16)
+        continue;
       if (slow && (quick || size.rows > 1024)) continue;
       for (const int threads : {1, all}) {
         const std::string name = std::string("msign/") + method.name + '/' + size.name() +

@@ -22,11 +22,13 @@ struct msign_method {
   const char* name;
   int32_t method, steps;
   int32_t coefficients = STEEPEST_COEF_POLAR_EXPRESS;
+  steepest_dtype compute = 0;
 };
 
 // Those that the benchmarks compare.
 inline constexpr msign_method msign_methods[] = {
     {"rational_r3", STEEPEST_MSIGN_RATIONAL, 3},
+    {"rational_r3_bf16", STEEPEST_MSIGN_RATIONAL, 3, STEEPEST_COEF_POLAR_EXPRESS, STEEPEST_BF16},
     {"rational_r2", STEEPEST_MSIGN_RATIONAL, 2},
     {"rational_r4", STEEPEST_MSIGN_RATIONAL, 4},
     {"halley_2", STEEPEST_MSIGN_HALLEY, 2},
@@ -103,6 +105,7 @@ class msign_problem {
     config_.method = method.method;
     config_.steps = method.steps;
     config_.coefficients = method.coefficients;
+    config_.compute_dtype = method.compute;
   }
 
   void run() {

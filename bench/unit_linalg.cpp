@@ -107,9 +107,14 @@ void compare(benchmark::State& state, operation what, shape size, int threads) {
   state.counters["cols"] = m;
   state.counters["threads"] = threads;
   state.counters["flops"] = flops;
-  bench::contest contest(threads, [&] {
-    what == operation::gram ? of.gram() : what == operation::product ? of.product() : of.inverses();
-  });
+  bench::contest contest(
+      threads,
+      [&] {
+        what == operation::gram      ? of.gram()
+        : what == operation::product ? of.product()
+                                     : of.inverses();
+      },
+      40);
   bench::thread_pool pool(threads);
   const bench::fma_loop loop = bench::best_fma_loop();
   contest.add_rival("peak", "", [&] {

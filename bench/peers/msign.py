@@ -2,7 +2,7 @@
 """Times PyTorch's Newton-Schulz and SVD and our msign on the same matrices.
 
 PyTorch's side is the iteration of torch.optim.Muon, in bf16 as it runs there and in f32, or
-U V^T from torch.linalg.svd; ours is the method that the case names, in f32. The errors are
+U V^T from torch.linalg.svd; ours is the method that the case names. The errors are
 ||O - U V^T||_F / ||U V^T||_F on a Gaussian matrix. Whole processes alternate.
 """
 
@@ -27,9 +27,10 @@ class Case:
 
 SHAPES = [(256, 256), (768, 768), (768, 2304), (768, 3072), (1024, 1024), (1024, 4096)]
 SHAPES += [(2048, 2048)]
-CASES = [
-    Case(rows, cols, "rational_r3", theirs) for rows, cols in SHAPES for theirs in ("f32", "bf16")
-] + [Case(768, 3072, method, "svd") for method in ("accurate", "svd")]
+PAIRS = [("rational_r3", "f32"), ("rational_r3", "bf16"), ("rational_r3_bf16", "bf16")]
+CASES = [Case(rows, cols, *pair) for rows, cols in SHAPES for pair in PAIRS] + [
+    Case(768, 3072, method, "svd") for method in ("accurate", "svd")
+]
 
 
 def newton_schulz(x, dtype):
