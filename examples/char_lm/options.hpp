@@ -18,7 +18,7 @@ struct options {
   std::int64_t layers = 2;
 
   std::string optimizer = "both";  // adamw, muon, or one after the other
-  std::int64_t steps = 6000;
+  std::int64_t steps = 12000;
   double seconds = 100;  // of one training; 0: no limit
   std::int64_t batch = 256;
   int threads = 0;  // 0: the cores this process may use
