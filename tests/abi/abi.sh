@@ -51,7 +51,8 @@ types() {
   fi
   printf '%s\n' "$report"
   # The suppression hides a struct that grows, and with it whatever else changed in that struct.
-  if abidiff --no-added-syms --suppressions "$here/growth.suppr" "$baseline" "$current" >/dev/null &&
+  if abidiff --no-added-syms --suppressions "$here/growth.suppr" \
+    "$baseline" "$current" >/dev/null &&
     [[ $report != *'data member change'* ]]; then
     echo 'only additions; record them with ./dev abi-update'
   else
