@@ -28,27 +28,15 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
     return where.fail(
         STEEPEST_E_INVALID_ARGUMENT,
         ".flags has COUPLED_L2 and CAUTIOUS_DECAY: there is no decoupled decay to mask");
-  const struct {
-    const char* name;
-    double value;
-    bool valid;
-    const char* rule;
-  } rules[] = {
-      {"lr", config.lr, config.lr >= 0, "finite and not negative"},
-      {"beta1", config.beta1, config.beta1 >= 0 && config.beta1 < 1, "in [0, 1)"},
-      {"beta2", config.beta2, config.beta2 >= 0 && config.beta2 < 1, "in [0, 1)"},
-      {"eps", config.eps, config.eps >= 0, "finite and not negative"},
-      {"weight_decay", config.weight_decay, config.weight_decay >= 0, "finite and not negative"},
-      {"grad_scale", config.grad_scale, true, "finite"},
-  };
-  for (const auto& rule : rules)
-    if (!rule.valid || !std::isfinite(rule.value))
-      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name,
-                        rule.value, rule.rule);
-  if (config.step < 1)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
-                      static_cast<long long>(config.step));
-  return STEEPEST_OK;
+  return check_numbers(
+      where,
+      {{"lr", config.lr, config.lr >= 0, "finite and not negative"},
+       {"beta1", config.beta1, config.beta1 >= 0 && config.beta1 < 1, "in [0, 1)"},
+       {"beta2", config.beta2, config.beta2 >= 0 && config.beta2 < 1, "in [0, 1)"},
+       {"eps", config.eps, config.eps >= 0, "finite and not negative"},
+       {"weight_decay", config.weight_decay, config.weight_decay >= 0, "finite and not negative"},
+       {"grad_scale", config.grad_scale, true, "finite"}},
+      config.step);
 }
 
 // One buffer of a tensor under one config.
@@ -307,7 +295,7 @@ class step_call {
         for (; tile < end; ++tile) stats.nonfinite += scan_results_[tile].nonfinite;
       }
       if (stats.nonfinite > 0) stats.status = STEEPEST_E_NONFINITE;
-      store_statistics(i, stats);
+      store_result(stats_, i, stats);
     }
   }
 
@@ -316,14 +304,8 @@ class step_call {
     for (int64_t i = 0; i < count_; ++i) {
       steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
       adamw_statistics(jobs_[i], sums_ + jobs_[i].first_tile, stats);
-      store_statistics(i, stats);
+      store_result(stats_, i, stats);
     }
-  }
-
-  void store_statistics(int64_t i, const steepest_step_stats& stats) {
-    const size_t stride = struct_size_of(stats_);
-    auto* bytes = reinterpret_cast<std::byte*>(stats_) + static_cast<size_t>(i) * stride;
-    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stride, stats);
   }
 
   steepest_context& context_;
@@ -354,15 +336,10 @@ steepest_status adamw_step(steepest_context* given_context, const steepest_adamw
   steepest_context* context = nullptr;
   if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
     return status;
-  if (stats != nullptr) {
-    struct_array<steepest_step_stats> results;
-    if (const auto status = results.open(function, "stats", stats, count); status != STEEPEST_OK)
-      return status;
-    for (int64_t i = 0; i < count; ++i) {
-      steepest_step_stats known = STEEPEST_STEP_STATS_INIT;
-      if (const auto status = results.load(i, known); status != STEEPEST_OK) return status;
-    }
-  }
+  if (const auto status =
+          check_results(function, stats, count, steepest_step_stats STEEPEST_STEP_STATS_INIT);
+      status != STEEPEST_OK)
+    return status;
   return step_call(*context, list, count, stats).run();
 }
 

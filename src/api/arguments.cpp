@@ -2,6 +2,7 @@
 #include "api/arguments.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace steepest::api {
@@ -47,6 +48,18 @@ steepest_status check_count(const argument& where, int64_t count, steepest_dtype
   if (count > INT64_MAX >> dtype_shift(dtype))
     return where.fail(STEEPEST_E_SHAPE, ".count overflows (%lld elements of %lld bytes)",
                       static_cast<long long>(count), static_cast<long long>(dtype_size(dtype)));
+  return STEEPEST_OK;
+}
+
+steepest_status check_numbers(const argument& where, std::initializer_list<number_rule> rules,
+                              int64_t step) {
+  for (const number_rule& rule : rules)
+    if (!rule.valid || !std::isfinite(rule.value))
+      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name,
+                        rule.value, rule.rule);
+  if (step < 1)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
+                      static_cast<long long>(step));
   return STEEPEST_OK;
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include "core/context.hpp"
 #include "core/dtype.hpp"
@@ -121,6 +122,40 @@ void store_struct(T* out, size_t struct_size, T result) {
   result.struct_size = struct_size;
   std::memcpy(out, &result, struct_size < sizeof(T) ? struct_size : sizeof(T));
 }
+
+// An array of results, one for each of `count` inputs, or null: checked, and written by element 0's
+// struct_size.
+template <class T>
+steepest_status check_results(const char* function, const T* results, int64_t count, T init) {
+  if (results == nullptr) return STEEPEST_OK;
+  struct_array<T> array;
+  if (const auto status = array.open(function, "stats", results, count); status != STEEPEST_OK)
+    return status;
+  for (int64_t i = 0; i < count; ++i) {
+    T known = init;
+    if (const auto status = array.load(i, known); status != STEEPEST_OK) return status;
+  }
+  return STEEPEST_OK;
+}
+
+template <class T>
+void store_result(T* results, int64_t i, const T& result) {
+  const size_t stride = struct_size_of(results);
+  auto* bytes = reinterpret_cast<std::byte*>(results) + static_cast<size_t>(i) * stride;
+  store_struct(reinterpret_cast<T*>(bytes), stride, result);
+}
+
+// A hyper-parameter: finite, and `valid` says whether it keeps its rule.
+struct number_rule {
+  const char* name;
+  double value;
+  bool valid;
+  const char* rule;
+};
+
+// The hyper-parameters of a config, and its step.
+steepest_status check_numbers(const argument& where, std::initializer_list<number_rule> rules,
+                              int64_t step);
 
 // An element type of plain buffers: f32, f64, bf16 or f16.
 steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype);

@@ -48,15 +48,10 @@ class msign_call {
       return status;
     if (const auto status = check_shape(function_, config_, shape); status != STEEPEST_OK)
       return status;
-    struct_array<steepest_msign_stats> results;
-    if (stats != nullptr) {
-      if (const auto status = results.open(function_, "stats", stats, count); status != STEEPEST_OK)
-        return status;
-      for (int64_t i = 0; i < count; ++i) {
-        steepest_msign_stats known = STEEPEST_MSIGN_STATS_INIT;
-        if (const auto status = results.load(i, known); status != STEEPEST_OK) return status;
-      }
-    }
+    if (const auto status =
+            check_results(function_, stats, count, steepest_msign_stats STEEPEST_MSIGN_STATS_INIT);
+        status != STEEPEST_OK)
+      return status;
     steepest_context* context = nullptr;
     if (const auto status = resolve_context(function_, given_context, context);
         status != STEEPEST_OK)
@@ -171,14 +166,11 @@ class msign_call {
             msign_run_batch(context, plan, batch, scratch, stats != nullptr, results);
         status != STEEPEST_OK)
       return failed_in(function_, status);
-    const size_t stride = stats != nullptr ? struct_size_of(stats) : 0;
     for (int64_t i = 0; i < count && stats != nullptr; ++i) {
       const msign_result& result = results[i];
-      auto* to = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
-      store_struct(
-          reinterpret_cast<steepest_msign_stats*>(to), stride,
-          steepest_msign_stats{0, result.status, plan.method, result.steps, result.retries,
-                               result.rank, result.norm, result.lower_bound, result.orthogonality});
+      store_result(stats, i,
+                   {0, result.status, plan.method, result.steps, result.retries, result.rank,
+                    result.norm, result.lower_bound, result.orthogonality});
     }
     for (int64_t i = 0; i < count; ++i) {
       if (results[i].status == STEEPEST_OK) continue;

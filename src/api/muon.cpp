@@ -21,25 +21,17 @@ steepest_status check_config(const argument& where, const steepest_muon_config& 
   if (config.flags & ~known_flags)
     return where.fail(STEEPEST_E_UNSUPPORTED, ".flags has unknown bits (0x%llx)",
                       static_cast<unsigned long long>(config.flags & ~known_flags));
-  const struct {
-    const char* name;
-    double value;
-    bool valid;
-    const char* rule;
-  } rules[] = {
-      {"lr", config.lr, config.lr >= 0, "finite and not negative"},
-      {"momentum", config.momentum, config.momentum >= 0 && config.momentum < 1, "in [0, 1)"},
-      {"weight_decay", config.weight_decay, config.weight_decay >= 0, "finite and not negative"},
-      {"scale_value", config.scale_value, config.scale_value >= 0, "finite and not negative"},
-      {"grad_scale", config.grad_scale, true, "finite"},
-  };
-  for (const auto& rule : rules)
-    if (!rule.valid || !std::isfinite(rule.value))
-      return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".%s is %g: it must be %s", rule.name,
-                        rule.value, rule.rule);
-  if (config.step < 1)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".step is %lld: the first step is 1",
-                      static_cast<long long>(config.step));
+  if (const auto status = check_numbers(
+          where,
+          {{"lr", config.lr, config.lr >= 0, "finite and not negative"},
+           {"momentum", config.momentum, config.momentum >= 0 && config.momentum < 1, "in [0, 1)"},
+           {"weight_decay", config.weight_decay, config.weight_decay >= 0,
+            "finite and not negative"},
+           {"scale_value", config.scale_value, config.scale_value >= 0, "finite and not negative"},
+           {"grad_scale", config.grad_scale, true, "finite"}},
+          config.step);
+      status != STEEPEST_OK)
+    return status;
   if (config.momentum_kind != STEEPEST_MOMENTUM_EMA &&
       config.momentum_kind != STEEPEST_MOMENTUM_CLASSIC)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".momentum_kind is %d: it must be 0 or 1",
@@ -259,16 +251,10 @@ class muon_call {
     if (const auto status = resolve_context(function_, given_context, context);
         status != STEEPEST_OK)
       return status;
-    if (stats != nullptr) {
-      struct_array<steepest_step_stats> results;
-      if (const auto status = results.open(function_, "stats", stats, count_);
-          status != STEEPEST_OK)
-        return status;
-      for (int64_t i = 0; i < count_; ++i) {
-        steepest_step_stats known = STEEPEST_STEP_STATS_INIT;
-        if (const auto status = results.load(i, known); status != STEEPEST_OK) return status;
-      }
-    }
+    if (const auto status =
+            check_results(function_, stats, count_, steepest_step_stats STEEPEST_STEP_STATS_INIT);
+        status != STEEPEST_OK)
+      return status;
     if (count_ == 0) return STEEPEST_OK;
     workspace memory(context->pool);
     if (const auto status = plan_memory(*context, memory); status != STEEPEST_OK) return status;
@@ -352,7 +338,8 @@ class muon_call {
                                             stats != nullptr, outcomes_);
           status != STEEPEST_OK)
         return failed_in(function_, status);
-    for (int64_t i = 0; i < count_ && stats != nullptr; ++i) store(stats, i, outcomes_[i].stats);
+    for (int64_t i = 0; i < count_ && stats != nullptr; ++i)
+      store_result(stats, i, outcomes_[i].stats);
     if (!skip)
       for (int64_t i = 0; i < count_; ++i)
         if (outcomes_[i].status != STEEPEST_OK)
@@ -383,12 +370,6 @@ class muon_call {
         stats.nonfinite = 0;
     }
     return STEEPEST_OK;
-  }
-
-  static void store(steepest_step_stats* stats, int64_t i, const steepest_step_stats& result) {
-    const size_t stride = struct_size_of(stats);
-    auto* bytes = reinterpret_cast<std::byte*>(stats) + static_cast<size_t>(i) * stride;
-    store_struct(reinterpret_cast<steepest_step_stats*>(bytes), stride, result);
   }
 
   static constexpr double nan = std::numeric_limits<double>::quiet_NaN();

@@ -276,8 +276,8 @@ class computation {
 
   // ------------------------------------------------------------------ Newton-Schulz
 
-  // p = (a I + b A + c A^2) factor, given A, which becomes a full matrix; the step X <- p X.
-  // Then whether p is finite.
+  // p = a I + b A + c A^2 of the step X <- p X, given A, which becomes a full matrix; whether p is
+  // finite.
   bool step_matrix(const msign::quintic& row, T* a, T* p) {
     const auto c1 = static_cast<T>(row.b);
     const auto c2 = static_cast<T>(row.c);
