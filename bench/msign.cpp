@@ -82,7 +82,7 @@ void add(bool quick) {
       if (method.compute == STEEPEST_BF16 &&
           steepest_context_isa(nullptr) != STEEPEST_ISA_X86_AVX512_BF16)
         continue;
-      if (slow && (quick || size.rows > 1024)) continue;
+      if (slow && quick) continue;
       for (const int threads : {1, all}) {
         const std::string name = std::string("msign/") + method.name + '/' + size.name() +
                                  "/threads:" + std::to_string(threads);
