@@ -189,20 +189,20 @@ inline steepest_status run_muon(steepest_context* context, const steepest_muon_c
   return steepest_muon_step(context, &config, &tensor, 1, nullptr, stats);
 }
 
-// A dense matrix of doubles, and what a step makes of it.
-using dense = std::vector<double>;
+// A wide_values matrix of doubles, and what a step makes of it.
+using wide_values = std::vector<double>;
 
 struct exact_muon {
-  dense param, momentum, delta;
-  dense change;  // lr s O: what an error of O is relative to
-  dense pull;    // mu |m| + |g|: what an error of momentum is relative to
+  wide_values param, momentum, delta;
+  wide_values change;  // lr s O: what an error of O is relative to
+  wide_values pull;    // mu |m| + |g|: what an error of momentum is relative to
   double update_rms = 0, grad_rms = 0, momentum_rms = 0, param_rms = 0, snr_momentum = 0;
 };
 
 // msign(u) of part of a matrix, in the arithmetic's type.
-inline void exact_sign(steepest_dtype dtype, const steepest_msign_config* config, const dense& u,
-                       std::int64_t ld, std::int64_t first, std::int64_t rows, std::int64_t cols,
-                       dense& o) {
+inline void exact_sign(steepest_dtype dtype, const steepest_msign_config* config,
+                       const wide_values& u, std::int64_t ld, std::int64_t first, std::int64_t rows,
+                       std::int64_t cols, wide_values& o) {
   stored part(dtype, rows, cols);
   part.fill_with([&](std::int64_t i, std::int64_t j) {
     return u[static_cast<std::size_t>(first + i * ld + j)];
@@ -232,7 +232,7 @@ inline exact_muon oracle(const steepest_muon_config& c, const muon_matrices& bef
   const double mu = c.momentum;
   const bool ema = c.momentum_kind == STEEPEST_MOMENTUM_EMA;
   exact_muon r;
-  dense u(count), o(count), w(count), s(count);
+  wide_values u(count), o(count), w(count), s(count);
   double g_squares = 0, m_squares = 0, w_squares = 0, update_squares = 0;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < cols; ++j) {
@@ -295,8 +295,8 @@ inline exact_muon oracle(const steepest_muon_config& c, const muon_matrices& bef
 // The arithmetic's error on top of half an ulp of the storage type. O's comes from a u that is
 // rounded otherwise; it is measured against the RMS of the change, as a matrix's error is. (The
 // inputs of these tests are well conditioned.)
-inline void expect_near_elements(const char* name, const stored& got, const dense& exact,
-                                 const dense& slack) {
+inline void expect_near_elements(const char* name, const stored& got, const wide_values& exact,
+                                 const wide_values& slack) {
   for (std::int64_t i = 0; i < got.rows; ++i) {
     for (std::int64_t j = 0; j < got.cols; ++j) {
       const auto at = static_cast<std::size_t>(i * got.cols + j);
@@ -317,7 +317,7 @@ inline void expect_step(const steepest_muon_config& config, const muon_matrices&
   double change = 0;
   for (const double x : exact.change) change += x * x;
   change = std::sqrt(change / static_cast<double>(std::max<std::size_t>(1, exact.change.size())));
-  dense momentum_slack, param_slack, delta_slack;
+  wide_values momentum_slack, param_slack, delta_slack;
   for (std::size_t i = 0; i < exact.param.size(); ++i) {
     momentum_slack.push_back(4 * eps * exact.pull[i]);
     delta_slack.push_back(o_error * change + 4 * eps * std::abs(exact.delta[i]));

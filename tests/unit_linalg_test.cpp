@@ -204,7 +204,7 @@ void check_gram(const subject<T>& under, const product_problem<T>& p, int64_t ga
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> r(s.elements(), at_end);
   const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
-  ASSERT_OK(linalg::gram(*under.context, *under.kernels, from, packed.data(), r.data()));
+  ASSERT_OK(linalg::gram<T>(*under.context, *under.kernels, {from}, packed.data(), r.data()));
   for (int64_t i = 0; i < s.rows; ++i)
     for (int64_t j = 0; j < s.rows; ++j) {
       if (!is_kept<T>(i, j)) continue;
@@ -228,10 +228,12 @@ void check_multiply(const subject<T>& under, const product_problem<T>& p, int64_
   const std::vector<T> panels = in_panels<T>(s, p.q, true, -3);
   fenced<T> q(panels, at_end);
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
+  spoilt<T> sums(linalg::sum_elements<T>(*under.context, p.n), at_end);
   spoilt<T> out((p.rows - 1) * out_stride + p.cols, at_end);
   const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
   const matrix<T> to = {out.data(), p.rows, p.cols, out_stride};
-  ASSERT_OK(linalg::multiply(*under.context, *under.kernels, q.data(), from, to, packed.data()));
+  ASSERT_OK(linalg::multiply<T>(*under.context, *under.kernels, q.data(), {from}, {to},
+                                packed.data(), sums.data()));
   for (int64_t i = 0; i < p.rows; ++i)
     for (int64_t j = 0; j < p.cols; ++j) {
       const T got = out.data()[i * out_stride + j];
@@ -775,8 +777,8 @@ TYPED_TEST(linalg_test, inverse_of_large_matrices) {
     const symmetric<T> s(n);
     std::vector<T> given = filled(s.elements(), nan_of<T>);
     std::vector<T> packed = filled(linalg::packed_elements<T>(*all[0].context, n, m), T{0});
-    ASSERT_OK(linalg::gram<T>(*all[0].context, *all[0].kernels, {x.data(), n, m, m}, packed.data(),
-                              given.data()));
+    ASSERT_OK(linalg::gram<T>(*all[0].context, *all[0].kernels, {{x.data(), n, m, m}},
+                              packed.data(), given.data()));
     const auto times = [&](const std::vector<T>& a, const std::vector<wide<T>>& v) {
       std::vector<wide<T>> result(v.size());
       for (int64_t i = 0; i < n; ++i)
@@ -892,13 +894,14 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
   std::vector<T> r = filled(s.elements(), nan_of<T>);
   std::vector<T> square = r;
   std::vector<T> out = filled(rows * cols, nan_of<T>);
+  std::vector<T> sums = filled(linalg::sum_elements<T>(context, n), nan_of<T>);
   std::vector<T> results;
   const auto keep = [&](const std::vector<T>& a) {
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < n; ++j)
         if (is_kept<T>(i, j)) results.push_back(a.data()[position(s, i, j)]);
   };
-  EXPECT_OK(linalg::gram(context, kernels, from, packed.data(), r.data()));
+  EXPECT_OK(linalg::gram<T>(context, kernels, {from}, packed.data(), r.data()));
   keep(r);
   std::vector<std::vector<T>> shifted;
   for (const int shift : {1, 10, 100}) {
@@ -910,8 +913,8 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
   EXPECT_OK(linalg::commuting_product(context, kernels, s, r.data(), r.data(), square.data(),
                                       packed.data()));
   keep(square);
-  EXPECT_OK(linalg::multiply<T>(context, kernels, r.data(), from, {out.data(), rows, cols, cols},
-                                packed.data()));
+  EXPECT_OK(linalg::multiply<T>(context, kernels, r.data(), {from},
+                                {{out.data(), rows, cols, cols}}, packed.data(), sums.data()));
   results.insert(results.end(), out.begin(), out.end());
   const inversion inverted = invert_panels(context, kernels, n, shifted);
   EXPECT_EQ(inverted.status, STEEPEST_OK);
@@ -963,13 +966,14 @@ TYPED_TEST(linalg_test, a_failing_executor) {
   std::vector<T> b = a;
   const matrix<const T> from = {x.data(), n, n, n};
   odd.result = STEEPEST_E_INTERNAL;
-  EXPECT_EQ(linalg::gram(*context, kernels, from, packed.data(), a.data()), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::gram<T>(*context, kernels, {from}, packed.data(), a.data()),
+            STEEPEST_E_INTERNAL);
   EXPECT_EQ(
       linalg::commuting_product(*context, kernels, s, a.data(), a.data(), b.data(), packed.data()),
       STEEPEST_E_INTERNAL);
-  EXPECT_EQ(
-      linalg::multiply<T>(*context, kernels, a.data(), from, {out.data(), n, n, n}, packed.data()),
-      STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::multiply<T>(*context, kernels, a.data(), {from}, {{out.data(), n, n, n}},
+                                packed.data(), nullptr),
+            STEEPEST_E_INTERNAL);
   for (int64_t i = 0; i < n; ++i) a.data()[s.diagonal(i)] += static_cast<T>(n);
   std::vector<std::vector<T>> matrices = {a};
   EXPECT_EQ(invert_panels(*context, kernels, n, matrices).status, STEEPEST_E_INTERNAL);

@@ -15,13 +15,14 @@ constexpr int64_t depth = 256;
 // Below so many operations another thread is not worth waking.
 constexpr int64_t least_task = int64_t{1} << 21;
 
-// Calls body(unit) for `units` equal pieces of work with `flops` operations in all.
+// Calls body(unit, worker) for `units` equal pieces of work with `flops` operations in all.
 template <class F>
 steepest_status for_each_unit(steepest_context& context, int64_t units, double flops, F body) {
   const int64_t worthwhile = static_cast<int64_t>(flops / static_cast<double>(least_task)) + 1;
   const int64_t tasks = std::min({units, worthwhile, int64_t{16} * context.threads});
-  auto run = [&](int64_t task, int32_t) {
-    for (int64_t unit = units * task / tasks; unit < units * (task + 1) / tasks; ++unit) body(unit);
+  auto run = [&](int64_t task, int32_t worker) {
+    for (int64_t unit = units * task / tasks; unit < units * (task + 1) / tasks; ++unit)
+      body(unit, worker);
   };
   return parallel_for(context, tasks, run);
 }
@@ -29,25 +30,44 @@ steepest_status for_each_unit(steepest_context& context, int64_t units, double f
 // Panels of X in a unit of work, at most.
 constexpr int64_t most_beside = 8;
 
-// Where a tile lies in a row-major matrix, or what of it lies inside.
+// Rows of a panel that are summed up before the sums wait in memory for the others.
+constexpr int64_t kept = 4 * depth;
+
+// Panels of X in a unit of work, of which the second-level cache keeps `kept` rows while all of Q
+// passes by.
 template <class T>
-struct tile_place {
-  static constexpr int64_t w = panel_width<T>;
-  const matrix<T>& of;
-  int64_t row, col;
+int64_t most_panels(int64_t length) {
+  constexpr int64_t cached = int64_t{1} << 19;
+  return std::clamp<int64_t>(
+      cached / (std::min(length, kept) * panel_width<T> * static_cast<int64_t>(sizeof(T))), 1,
+      most_beside);
+}
 
-  void load(T* tile) const {
-    for (int64_t r = 0; r < height(); ++r) std::memcpy(tile + r * w, at(r), bytes());
-  }
-  void store(const T* tile) const {
-    for (int64_t r = 0; r < height(); ++r) std::memcpy(at(r), tile + r * w, bytes());
-  }
+template <class T>
+tile_part part_at(const matrix<T>& x, int64_t row, int64_t col, int64_t width) {
+  return {row, col, std::min(panel_width<T>, x.rows - row), std::min(width, x.cols - col)};
+}
 
- private:
-  T* at(int64_t r) const { return of.data + (row + r) * of.stride + col; }
-  int64_t height() const { return std::min(w, of.rows - row); }
-  size_t bytes() const { return static_cast<size_t>(std::min(w, of.cols - col)) * sizeof(T); }
-};
+template <class T>
+void load_part(const tile_source<T>& x, int64_t row, int64_t col, bool below, T* to,
+               int64_t stride) {
+  constexpr int64_t w = panel_width<T>;
+  const tile_part part = part_at(x.stored, row, col, stride);
+  if (part.rows < w || part.cols < stride) std::fill(to, to + w * stride, T{0});
+  if (x.load != nullptr) return x.load(x.self, part, below, to, stride);
+  const T* from = x.stored.data + row * x.stored.stride + col;
+  for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride)
+    std::memcpy(to, from, static_cast<size_t>(part.cols) * sizeof(T));
+}
+
+template <class T>
+void store_tile(const tile_sink<T>& out, const tile_part& part, const T* tile) {
+  constexpr int64_t w = panel_width<T>;
+  if (out.store != nullptr) return out.store(out.self, part, tile);
+  T* to = out.stored.data + part.row * out.stored.stride + part.col;
+  for (int64_t r = 0; r < part.rows; ++r, to += out.stored.stride, tile += w)
+    std::memcpy(to, tile, static_cast<size_t>(part.cols) * sizeof(T));
+}
 
 // How the loops below see operands that are stored in their own type.
 template <class T>
@@ -61,24 +81,17 @@ struct plain_operands {
   void tile(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
   }
-  // Panel `index` of columns: rows of w elements, copied. `length` rows are wanted; what X does not
-  // have is zero.
-  void pack_columns(const matrix<const T>& x, int64_t index, int64_t length, T* to) const {
-    const int64_t from = index * w;
-    const int64_t valid = std::min(w, x.cols - from);
-    const T* row = x.data + from;
-    for (int64_t k = 0; k < x.rows; ++k, row += x.stride, to += w) {
-      std::memcpy(to, row, static_cast<size_t>(valid) * sizeof(T));
-      for (int64_t j = valid; j < w; ++j) to[j] = 0;
-    }
-    std::fill(to, to + (length - x.rows) * w, T{0});
+  // Panel `index` of the columns of X; `length` rows are wanted, and zero where X has none.
+  void pack_columns(const tile_source<T>& x, int64_t index, int64_t length, T* to) const {
+    for (int64_t k = 0; k < length; k += w) load_part(x, k, index * w, true, to + k * w, w);
   }
   // Panel `index` of the transpose: w rows of X, turned tile by tile.
-  void pack_rows(const matrix<const T>& x, int64_t index, T* to) const {
-    const int64_t from = index * w;
-    for (int64_t k = 0; k < x.cols; k += w)
-      kernels.transpose(x.data + from * x.stride + k, x.stride, std::min(w, x.rows - from),
-                        std::min(w, x.cols - k), to + k * w);
+  void pack_rows(const tile_source<T>& x, int64_t index, T* to) const {
+    alignas(64) T tile[w * w];
+    for (int64_t k = 0; k < x.stored.cols; k += w) {
+      load_part(x, index * w, k, false, tile, w);
+      kernels.transpose(tile, w, w, w, to + k * w);
+    }
   }
 };
 
@@ -92,24 +105,23 @@ struct bf16_operands {
   void tile(const word* a, const word* b, int64_t k, float* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
   }
-  void pack_columns(const matrix<const float>& x, int64_t index, int64_t length, word* to) const {
-    const int64_t from = index * w;
-    const int64_t valid = std::min(w, x.cols - from);
-    float rows[2][w] = {};
-    for (int64_t k = 0; k < 2 * length; k += 2, to += w) {
-      for (int64_t i = 0; i < 2; ++i)
-        if (k + i < x.rows)
-          std::copy_n(x.data + (k + i) * x.stride + from, valid, rows[i]);
-        else
-          std::fill(rows[i], rows[i] + w, 0.0F);
-      kernels.pack_columns(rows[0], rows[1], false, to);
+  void pack_columns(const tile_source<float>& x, int64_t index, int64_t length, word* to) const {
+    alignas(64) float tile[w * w];
+    for (int64_t k = 0; k < 2 * length; k += w) {
+      if (k < x.stored.rows)
+        load_part(x, k, index * w, true, tile, w);
+      else
+        std::fill(tile, tile + w * w, 0.0F);
+      for (int64_t row = 0; row < w; row += 2, to += w)
+        kernels.pack_columns(tile + row * w, tile + (row + 1) * w, false, to);
     }
   }
-  void pack_rows(const matrix<const float>& x, int64_t index, word* to) const {
-    const int64_t from = index * w;
-    for (int64_t k = 0; k < x.cols; k += 2 * w)
-      kernels.pack_rows(x.data + from * x.stride + k, x.stride, std::min(w, x.rows - from),
-                        std::min(2 * w, x.cols - k), to + k / 2 * w);
+  void pack_rows(const tile_source<float>& x, int64_t index, word* to) const {
+    alignas(64) float tiles[2 * w * w];
+    for (int64_t k = 0; k < x.stored.cols; k += 2 * w) {
+      load_part(x, index * w, k, false, tiles, 2 * w);
+      kernels.pack_rows(tiles, 2 * w, w, 2 * w, to + k / 2 * w);
+    }
   }
 };
 
@@ -124,7 +136,7 @@ steepest_status triangle(steepest_context& context, const Operands& operands, co
   const int64_t sides = (s.panels + side - 1) / side;
   const auto flops =
       static_cast<double>(s.rows) * static_cast<double>(s.rows) * static_cast<double>(length);
-  return for_each_unit(context, sides * (sides + 1) / 2, flops, [&](int64_t unit) {
+  return for_each_unit(context, sides * (sides + 1) / 2, flops, [&](int64_t unit, int32_t) {
     int64_t row = 0;
     for (; unit > row; ++row) unit -= row + 1;
     const int64_t first = row * side;
@@ -141,14 +153,14 @@ steepest_status triangle(steepest_context& context, const Operands& operands, co
 
 template <class T, class Operands>
 steepest_status gram_of(steepest_context& context, const Operands& operands,
-                        const matrix<const T>& x, typename Operands::word* packed, T* r) {
+                        const tile_source<T>& x, typename Operands::word* packed, T* r) {
   constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(x);
-  const symmetric<T> s(tall ? x.cols : x.rows);
-  const int64_t length = operands.length(tall ? x.rows : x.cols);
+  const bool tall = is_tall(x.stored);
+  const symmetric<T> s(tall ? x.stored.cols : x.stored.rows);
+  const int64_t length = operands.length(tall ? x.stored.rows : x.stored.cols);
   // Moving an element costs some ten operations.
   const double moves = 10.0 * static_cast<double>(s.rows) * static_cast<double>(length);
-  const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j) {
+  const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j, int32_t) {
     auto* const to = packed + j * length * w;
     if (tall)
       operands.pack_columns(x, j, length, to);
@@ -163,57 +175,63 @@ steepest_status gram_of(steepest_context& context, const Operands& operands,
 template <class T, class Operands>
 steepest_status multiply_by(steepest_context& context, const Operands& operands,
                             std::initializer_list<const typename Operands::word*> factors,
-                            const matrix<const T>& x, const matrix<T>& out,
-                            typename Operands::word* packed) {
+                            const tile_source<T>& x, const tile_sink<T>& out,
+                            typename Operands::word* packed, T* sums) {
   constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(x);
-  const symmetric<T> s(tall ? x.cols : x.rows);
-  const int64_t panels = panel_count<T>(tall ? x.rows : x.cols);
+  const bool tall = is_tall(x.stored);
+  const symmetric<T> s(tall ? x.stored.cols : x.stored.rows);
+  const int64_t panels = panel_count<T>(tall ? x.stored.rows : x.stored.cols);
   const int64_t length = operands.length(s.n);
   const auto flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.rows) *
                      static_cast<double>(panels * w);
-  // Unit: a group of panels of X, of which the second-level cache keeps a block of rows while all
-  // of Q passes by.
-  constexpr int64_t kept = 4 * depth;
-  constexpr int64_t cached = int64_t{1} << 19;
-  const int64_t fitting = cached / (std::min(length, kept) * w * static_cast<int64_t>(sizeof(T)));
-  const int64_t group =
-      std::clamp<int64_t>(std::min(fitting, panels / (4 * context.threads)), 1, most_beside);
-  return for_each_unit(context, (panels + group - 1) / group, flops, [&](int64_t unit) {
-    const int64_t first = unit * group;
-    const int64_t last = std::min(first + group, panels);
-    for (int64_t j = first; j < last; ++j) {
-      auto* const to = packed + j * length * w;
-      if (tall)
-        operands.pack_rows(x, j, to);
-      else
-        operands.pack_columns(x, j, length, to);
-    }
-    // Summed up here, not in X: rows of that may be a power of two apart, and then share places in
-    // the caches.
-    alignas(64) T tiles[most_beside][w * w];
-    for (int64_t block = 0; block < length; block += kept)
-      for (int64_t i = 0; i < s.panels; ++i) {
-        const auto place = [&](int64_t j) {
-          return tall ? tile_place<T>{out, j * w, i * w} : tile_place<T>{out, i * w, j * w};
-        };
-        for (int64_t j = first; j < last && block > 0; ++j) place(j).load(tiles[j - first]);
-        const int64_t end = std::min(block + kept, length);
-        for (int64_t k = block; k < end; k += depth) {
-          const int64_t rows = std::min(depth, end - k);
-          for (int64_t j = first; j < last; ++j) {
-            const auto* const b = packed + (j * length + k) * w;
-            update how = k == 0 ? update::set : update::add;
-            for (const auto* const q : factors) {
-              const auto* const a = q + (i * length + k) * w;
-              operands.tile(tall ? b : a, tall ? a : b, rows, tiles[j - first], w, how);
-              how = update::add;
+  const int64_t most = most_panels<T>(length);
+  const int64_t group = std::clamp<int64_t>(panels / (4 * context.threads), 1, most);
+  const auto place = [&](int64_t i, int64_t j) {
+    return part_at(out.stored, (tall ? j : i) * w, (tall ? i : j) * w, w);
+  };
+  return for_each_unit(
+      context, (panels + group - 1) / group, flops, [&](int64_t unit, int32_t worker) {
+        const int64_t first = unit * group;
+        const int64_t last = std::min(first + group, panels);
+        for (int64_t j = first; j < last; ++j) {
+          auto* const to = packed + j * length * w;
+          if (tall)
+            operands.pack_rows(x, j, to);
+          else
+            operands.pack_columns(x, j, length, to);
+        }
+        alignas(64) T at_once[most_beside * w * w];
+        T* const waiting = sums + worker * s.panels * most * w * w;
+        for (int64_t block = 0; block < length; block += kept) {
+          const int64_t end = std::min(block + kept, length);
+          for (int64_t i = 0; i < s.panels; ++i) {
+            T* const tiles = length > kept ? waiting + i * most * w * w : at_once;
+            for (int64_t j = first; j < last && end == length && out.expect != nullptr; ++j)
+              out.expect(out.self, place(i, j));
+            for (int64_t k = block; k < end; k += depth) {
+              const int64_t rows = std::min(depth, end - k);
+              for (int64_t j = first; j < last; ++j) {
+                const auto* const b = packed + (j * length + k) * w;
+                update how = k == 0 ? update::set : update::add;
+                for (const auto* const q : factors) {
+                  const auto* const a = q + (i * length + k) * w;
+                  operands.tile(tall ? b : a, tall ? a : b, rows, tiles + (j - first) * w * w, w,
+                                how);
+                  how = update::add;
+                }
+              }
             }
+            for (int64_t j = first; j < last && end == length; ++j)
+              store_tile(out, place(i, j), tiles + (j - first) * w * w);
           }
         }
-        for (int64_t j = first; j < last; ++j) place(j).store(tiles[j - first]);
-      }
-  });
+      });
+}
+
+template <class T>
+int64_t waiting_elements(const steepest_context& context, int64_t n, int64_t length) {
+  constexpr int64_t w = panel_width<T>;
+  return length <= kept ? 0 : context.threads * panel_count<T>(n) * most_panels<T>(length) * w * w;
 }
 
 }  // namespace
@@ -227,10 +245,15 @@ int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t c
 }
 
 template <class T>
+int64_t sum_elements(const steepest_context& context, int64_t n) {
+  return uses_openblas(context) ? 0 : waiting_elements<T>(context, n, plain_operands<T>::length(n));
+}
+
+template <class T>
 steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
-                     const matrix<const T>& x, T* packed, T* r) {
+                     const tile_source<T>& x, T* packed, T* r) {
   if (uses_openblas(context)) {
-    openblas::gram(x, packed, r);
+    openblas::gram(x.stored, packed, r);
     return STEEPEST_OK;
   }
   return gram_of(context, plain_operands<T>{kernels}, x, packed, r);
@@ -248,12 +271,12 @@ steepest_status commuting_product(steepest_context& context, const panel_kernels
 
 template <class T>
 steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
-                         const matrix<const T>& x, const matrix<T>& out, T* packed) {
+                         const tile_source<T>& x, const tile_sink<T>& out, T* packed, T* sums) {
   if (uses_openblas(context)) {
-    openblas::multiply(q, x, out, packed);
+    openblas::multiply(q, x.stored, out.stored, packed);
     return STEEPEST_OK;
   }
-  return multiply_by(context, plain_operands<T>{kernels}, {q}, x, out, packed);
+  return multiply_by(context, plain_operands<T>{kernels}, {q}, x, out, packed, sums);
 }
 
 template <class T>
@@ -261,7 +284,7 @@ steepest_status make_full(steepest_context& context, const panel_kernels<T>& ker
                           const symmetric<T>& s, T* a) {
   constexpr int64_t w = panel_width<T>;
   const auto moves = 5.0 * static_cast<double>(s.elements());
-  return for_each_unit(context, s.panels, moves, [&](int64_t i) {
+  return for_each_unit(context, s.panels, moves, [&](int64_t i, int32_t) {
     for (int64_t j = 0; j < i; ++j) kernels.transpose(a + s.tile(i, j), w, w, w, a + s.tile(j, i));
     T* const diagonal = a + s.tile(i, i);
     for (int64_t r = 0; r < w; ++r)
@@ -269,20 +292,56 @@ steepest_status make_full(steepest_context& context, const panel_kernels<T>& ker
   });
 }
 
+template <class T>
+steepest_status copy(steepest_context& context, const tile_source<T>& x, const matrix<T>& to) {
+  constexpr int64_t w = panel_width<T>;
+  const bool tall = is_tall(to);
+  const auto moves = 10.0 * static_cast<double>(to.rows) * static_cast<double>(to.cols);
+  const int64_t across = panel_count<T>(tall ? to.cols : to.rows);
+  return for_each_unit(context, across, moves, [&](int64_t i, int32_t) {
+    alignas(64) T tile[w * w];
+    for (int64_t j = 0; j < panel_count<T>(tall ? to.rows : to.cols); ++j) {
+      const int64_t row = (tall ? j : i) * w;
+      const int64_t col = (tall ? i : j) * w;
+      load_part(x, row, col, tall, tile, w);
+      store_tile({to}, part_at(to, row, col, w), tile);
+    }
+  });
+}
+
+template <class T>
+steepest_status store(steepest_context& context, const matrix<const T>& o,
+                      const tile_sink<T>& out) {
+  constexpr int64_t w = panel_width<T>;
+  const bool tall = is_tall(o);
+  const auto moves = 10.0 * static_cast<double>(o.rows) * static_cast<double>(o.cols);
+  const int64_t along = panel_count<T>(tall ? o.rows : o.cols);
+  return for_each_unit(context, along, moves, [&](int64_t j, int32_t) {
+    alignas(64) T tile[w * w] = {};
+    for (int64_t i = 0; i < panel_count<T>(tall ? o.cols : o.rows); ++i) {
+      const int64_t row = (tall ? j : i) * w;
+      const int64_t col = (tall ? i : j) * w;
+      if (o.data != nullptr) load_part<T>({o}, row, col, !tall, tile, w);
+      store_tile(out, part_at(o, row, col, w), tile);
+    }
+  });
+}
+
 steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const matrix<const float>& x, bf16_pair* packed, float* r) {
+                          const tile_source<float>& x, bf16_pair* packed, float* r) {
   return gram_of(context, bf16_operands{kernels}, x, packed, r);
 }
 
 steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
-                              const float* q, bool split, const matrix<const float>& x,
-                              const matrix<float>& out, bf16_pair* q_words, bf16_pair* packed) {
+                              const float* q, bool split, const tile_source<float>& x,
+                              const tile_sink<float>& out, bf16_pair* q_words, bf16_pair* packed,
+                              float* sums) {
   constexpr int64_t w = panel_width<float>;
-  const symmetric<float> s(std::min(x.rows, x.cols));
+  const symmetric<float> s(std::min(x.stored.rows, x.stored.cols));
   const int64_t length = bf16_operands::length(s.n);
   bf16_pair* const rest = q_words + s.panels * length * w;
   const double moves = 10.0 * static_cast<double>(s.elements());
-  const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j) {
+  const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j, int32_t) {
     const float zeros[w] = {};
     for (int64_t k = 0; k < length; ++k) {
       const bool inside = 2 * k < s.rows;
@@ -295,8 +354,12 @@ steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& ker
   });
   if (status != STEEPEST_OK) return status;
   const bf16_operands operands{kernels};
-  return split ? multiply_by(context, operands, {q_words, rest}, x, out, packed)
-               : multiply_by(context, operands, {q_words}, x, out, packed);
+  return split ? multiply_by(context, operands, {q_words, rest}, x, out, packed, sums)
+               : multiply_by(context, operands, {q_words}, x, out, packed, sums);
+}
+
+int64_t bf16_sum_elements(const steepest_context& context, int64_t n) {
+  return waiting_elements<float>(context, n, bf16_operands::length(n));
 }
 
 int64_t bf16_packed_words(int64_t rows, int64_t cols) {
@@ -313,14 +376,18 @@ int64_t bf16_factor_words(int64_t n, bool split) {
 
 #define STEEPEST_INSTANTIATE(T)                                                                \
   template int64_t packed_elements<T>(const steepest_context&, int64_t, int64_t);              \
+  template int64_t sum_elements<T>(const steepest_context&, int64_t);                          \
   template steepest_status gram(steepest_context&, const panel_kernels<T>&,                    \
-                                const matrix<const T>&, T*, T*);                               \
+                                const tile_source<T>&, T*, T*);                                \
   template steepest_status commuting_product(steepest_context&, const panel_kernels<T>&,       \
                                              const symmetric<T>&, const T*, const T*, T*, T*); \
   template steepest_status multiply(steepest_context&, const panel_kernels<T>&, const T*,      \
-                                    const matrix<const T>&, const matrix<T>&, T*);             \
+                                    const tile_source<T>&, const tile_sink<T>&, T*, T*);       \
   template steepest_status make_full(steepest_context&, const panel_kernels<T>&,               \
-                                     const symmetric<T>&, T*);
+                                     const symmetric<T>&, T*);                                 \
+  template steepest_status copy(steepest_context&, const tile_source<T>&, const matrix<T>&);   \
+  template steepest_status store(steepest_context&, const matrix<const T>&,                    \
+                                 const tile_sink<T>&);
 STEEPEST_INSTANTIATE(float)
 STEEPEST_INSTANTIATE(double)
 

@@ -18,6 +18,9 @@ namespace steepest {
 namespace {
 
 using linalg::matrix;
+using linalg::tile_part;
+using linalg::tile_sink;
+using linalg::tile_source;
 
 template <class T>
 inline constexpr steepest_dtype dtype_of = sizeof(T) == 8 ? STEEPEST_F64 : STEEPEST_F32;
@@ -30,11 +33,51 @@ matrix<const T> read_only(const matrix<T>& x) {
 // Factorisations that go in step with each other.
 constexpr int64_t together = 3;
 
+bool has_poles(const msign_plan& plan) {
+  return plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_ACCURATE;
+}
+
+// Whether all of X has to be in memory, with strides of 32 bits: for OpenBLAS and LAPACK.
+bool in_memory(const steepest_context& context, const msign_plan& plan) {
+  return plan.method == STEEPEST_MSIGN_SVD || linalg::uses_openblas(context);
+}
+
+bool restarts_before(const msign_plan& plan, int64_t step) {
+  if (plan.restarts == nullptr) return plan.steps > 5 && (step == 3 || step == 5);
+  return std::find(plan.restarts, plan.restarts + plan.restart_count, step) !=
+         plan.restarts + plan.restart_count;
+}
+
+// Whether X is multiplied more than once.
+bool iterates(const msign_plan& plan) {
+  if (plan.method == STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ) {
+    for (int64_t step = 2; step <= plan.steps; ++step)
+      if (restarts_before(plan, step)) return true;
+    return false;
+  }
+  return plan.method == STEEPEST_MSIGN_NEWTON_SCHULZ || plan.method == STEEPEST_MSIGN_ACCURATE;
+}
+
+// Whether |O|_F follows from the matrices that O = Q X is computed from. In fp32 it would not: the
+// Gram matrix of a low-rank X has rounding errors in the null space, and Q makes as much of them as
+// of X; measured, up to 100 % of |O|_F at rank 1.
+bool norm_in_advance(const msign_plan& plan) {
+  return plan.method == STEEPEST_MSIGN_RATIONAL && plan.steps <= together &&
+         plan.compute == STEEPEST_F64;
+}
+
+// Whether the last product goes where O is wanted, and not to memory of our own.
+template <class T>
+bool output_is_direct(const steepest_context& context, const msign_plan& plan) {
+  if (!plan.tiles) return plan.storage == dtype_of<T>;
+  return !in_memory(context, plan) && (!plan.o_norm || norm_in_advance(plan));
+}
+
 // What one call works in. Symmetric matrices are n x n in panels, `x` and `y` as large as X.
 template <class T>
 struct scratch {
   squares* partial;
-  T *x, *y, *packed;
+  T *x, *y, *packed, *sums;
   T *r, *q, *w[together], *z, *t, *inversion;
   linalg::bf16_pair *packed_words, *q_words;
   T *s, *u, *vt, *work;  // of the singular value decomposition
@@ -46,32 +89,32 @@ struct scratch {
     const int64_t n = std::min(rows, cols);
     const linalg::symmetric<T> layout(n);
     const bool svd = plan.method == STEEPEST_MSIGN_SVD;
-    const bool poles =
-        plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_ACCURATE;
-    const bool inverts = poles || plan.method == STEEPEST_MSIGN_HALLEY;
+    const bool inverts = has_poles(plan) || plan.method == STEEPEST_MSIGN_HALLEY;
     const int64_t in_step = std::min(plan.steps, together);
     const int64_t square = layout.elements();
     partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
-    // Where the result goes straight to the caller, one copy of X is enough.
-    const bool direct =
-        plan.storage == dtype_of<T> && !svd && !linalg::uses_openblas(context) &&
-        (plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_HALLEY);
-    x = memory.take<T>(rows * cols);
-    y = memory.take<T>(direct ? 0 : rows * cols);
+    const bool several = in_memory(context, plan) || iterates(plan);
+    x = memory.take<T>(several || !output_is_direct<T>(context, plan) ? rows * cols : 0);
+    y = memory.take<T>(several ? rows * cols : 0);
     const bool bf16 = plan.compute == STEEPEST_BF16;
-    packed = memory.take<T>(linalg::packed_elements<T>(context, rows, cols));
+    packed = memory.take<T>(bf16 ? 0 : linalg::packed_elements<T>(context, rows, cols));
     packed_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_packed_words(rows, cols) : 0);
     q_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_factor_words(n, plan.split) : 0);
+    sums = memory.take<T>(svd    ? 0
+                          : bf16 ? linalg::bf16_sum_elements(context, n)
+                                 : linalg::sum_elements<T>(context, n));
     r = memory.take<T>(square);  // also for ||O O^T - I||
     // The sum over the poles is formed in the first inverse, if there is one round of them.
-    const bool sum_in_place = poles && plan.steps <= together;
+    const bool sum_in_place = has_poles(plan) && plan.steps <= together;
     for (int64_t i = 0; i < together; ++i)
-      w[i] = memory.take<T>(poles ? (i < in_step ? square : 0) : i == 0 && !svd ? square : 0);
+      w[i] = memory.take<T>(has_poles(plan)  ? (i < in_step ? square : 0)
+                            : i == 0 && !svd ? square
+                                             : 0);
     q = sum_in_place ? w[0] : memory.take<T>(svd ? 0 : square);
-    z = memory.take<T>(svd || poles ? 0 : square);
-    t = memory.take<T>(svd || poles ? 0 : square);
+    z = memory.take<T>(svd || has_poles(plan) ? 0 : square);
+    t = memory.take<T>(svd || has_poles(plan) ? 0 : square);
     inversion = memory.take<T>(
-        inverts ? linalg::inverse_elements(context, layout, poles ? in_step : 1) : 0);
+        inverts ? linalg::inverse_elements(context, layout, has_poles(plan) ? in_step : 1) : 0);
     const bool decomposes = svd && n > 1;
     work_size = decomposes ? linalg::svd_work_size<T>(rows, cols, true) : 0;
     s = memory.take<T>(decomposes ? n : 0);
@@ -92,6 +135,17 @@ struct failure {
 
 constexpr failure executor_failed = {STEEPEST_E_INTERNAL, "the executor failed"};
 
+steepest_status clear_matrix(steepest_context& context, int64_t rows, int64_t cols,
+                             const stored_matrix& x) {
+  return for_each_row_group(context, row_groups(rows, cols),
+                            [&](int64_t from, int64_t to, int64_t) {
+                              const int64_t size = dtype_size(x.dtype);
+                              auto* row = static_cast<std::byte*>(x.data) + from * x.stride * size;
+                              for (int64_t i = from; i < to; ++i, row += x.stride * size)
+                                std::fill(row, row + cols * size, std::byte{0});
+                            });
+}
+
 template <class T>
 class computation {
  public:
@@ -102,32 +156,37 @@ class computation {
                      .template of<T>()),
         result_(result), scratch_(make_scratch(memory)) {}
 
-  // `norm` is ||from||_F, not zero.
-  failure run(const stored_matrix& from, const stored_matrix& to, const norm_result& norm,
-              bool orthogonality) {
+  failure run(const msign_input& from, const msign_output& to, bool orthogonality) {
+    from_ = from;
+    to_ = to;
+    norm_result norm = {};
+    if (const failure failed = measure(norm)) return failed;
+    if (norm.nonfinite != 0)
+      return {STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite"};
+    if (norm.norm == 0) {
+      result_.rank = 0;
+      if (orthogonality) result_.orthogonality = 1;
+      return deliver({nullptr, rows_, cols_, 0});
+    }
     // Squares of what lies near 1 stay in range. A power of two changes no bit of the result.
     const int scaled_by = std::ilogb(norm.scale);
     const int exponent = std::clamp(std::ilogb(norm.root) - scaled_by, -1000, 1000);
     factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
-    single_ = from.dtype != STEEPEST_F64 || sizeof(T) == 4;
-    // What OpenBLAS and LAPACK are given has strides of 32 bits.
-    const bool narrow = plan_.method == STEEPEST_MSIGN_SVD || linalg::uses_openblas(context_);
-    const bool copy = from.dtype != dtype_of<T> || factor_ != 1 || from.data == to.data ||
-                      plan_.method == STEEPEST_MSIGN_SVD || (narrow && from.stride > INT32_MAX);
-    matrix<const T> x = {static_cast<const T*>(from.data), rows_, cols_, from.stride};
-    if (copy) {
-      x = read_only(whole(scratch_.x));
-      if (scale_matrix(context_, rows_, cols_, from, stored(whole(scratch_.x)), factor_) !=
-          STEEPEST_OK)
-        return executor_failed;
-    }
-    const bool direct = to.dtype == dtype_of<T> && !(narrow && to.stride > INT32_MAX);
-    target_ = {direct ? static_cast<T*>(to.data) : nullptr, rows_, cols_, to.stride};
     norm_ = factor_ == 1 ? norm.norm : std::ldexp(norm.root, -exponent - scaled_by);
-    if (const failure failed = dispatch(x)) return failed;
+    if (from_.tiles == nullptr || factor_ != 1) open();
+    if (!failed_) failed_ = dispatch(x_);
+    if (failed_) return failed_;
     result_.norm /= factor_;
-    if (!direct && scale_matrix(context_, rows_, cols_, stored(output_), to, 1.0) != STEEPEST_OK)
-      return executor_failed;
+    if (output_.data == nullptr) return {};
+    if (plan_.o_norm && !norm_in_advance(plan_)) {
+      norm_result o = {};
+      if (matrix_norm(context_, rows_, cols_, stored(output_), plan_.consistent, scratch_.partial,
+                      o) != STEEPEST_OK)
+        return executor_failed;
+      result_.o_norm = o.norm;
+    }
+    if (output_.data != to_.stored.data)
+      if (const failure failed = deliver(output_)) return failed;
     if (orthogonality) result_.orthogonality = departure(output_);
     return {};
   }
@@ -140,16 +199,122 @@ class computation {
 
   matrix<T> whole(T* data) const { return {data, rows_, cols_, cols_}; }
   static stored_matrix stored(const matrix<T>& x) { return {x.data, x.stride, dtype_of<T>}; }
+  static tile_source<T> source(const matrix<T>& x) { return {read_only(x)}; }
 
   // Memory for a matrix like X that is not X itself.
-  matrix<T> beside(const matrix<const T>& x) const {
-    return whole(x.data == scratch_.x ? scratch_.y : scratch_.x);
-  }
-  matrix<T> destination(const matrix<const T>& x) const {
-    return target_.data != nullptr ? target_ : beside(x);
+  matrix<T> beside(const tile_source<T>& x) const {
+    return whole(x.stored.data == scratch_.x ? scratch_.y : scratch_.x);
   }
 
-  failure dispatch(const matrix<const T>& x) {
+  // ------------------------------------------------------------------ the ends
+
+  // X, and its Gram matrix in scratch_.r, from which everything but LAPACK starts.
+  void open() {
+    const stored_matrix& from = from_.stored;
+    const bool narrow = in_memory(context_, plan_);
+    single_ = (from_.tiles != nullptr ? from_.tiles->dtype : from.dtype) != STEEPEST_F64 ||
+              sizeof(T) == 4;
+    const bool as_it_is = from_.tiles == nullptr && from.dtype == dtype_of<T> && factor_ == 1;
+    x_ = {{as_it_is ? static_cast<const T*>(from.data) : nullptr, rows_, cols_, from.stride}};
+    if (!as_it_is) {
+      x_.self = this;
+      x_.load = [](void* self, const tile_part& part, bool below, T* to, int64_t stride) {
+        static_cast<computation*>(self)->load(part, below, to, stride);
+      };
+    }
+    if (narrow && (!as_it_is || from.stride > INT32_MAX || from.data == to_.stored.data ||
+                   plan_.method == STEEPEST_MSIGN_SVD)) {
+      const tile_source<T> given = x_;
+      check(linalg::copy(context_, given, whole(scratch_.x)));
+      x_ = source(whole(scratch_.x));
+    }
+    if (plan_.method != STEEPEST_MSIGN_SVD) gram(x_);
+  }
+
+  failure measure(norm_result& norm) {
+    if (from_.tiles == nullptr)
+      return matrix_norm(context_, rows_, cols_, from_.stored, plan_.consistent, scratch_.partial,
+                         norm) == STEEPEST_OK
+                 ? failure{}
+                 : executor_failed;
+    const auto attempt = [&](double scale) {
+      from_.tiles->measure(scale);
+      open();
+      norm = from_.tiles->measured();
+      return failed_.status;
+    };
+    scaled_attempts(attempt, from_.tiles->dtype == STEEPEST_F64, norm);
+    return failed_;
+  }
+
+  void load(const tile_part& part, bool below, T* to, int64_t stride) {
+    if (from_.tiles == nullptr) {
+      const stored_matrix& from = from_.stored;
+      const int64_t size = dtype_size(from.dtype);
+      const auto* row =
+          static_cast<const std::byte*>(from.data) + (part.row * from.stride + part.col) * size;
+      for (int64_t r = 0; r < part.rows; ++r, row += from.stride * size, to += stride)
+        context_.tables->convert.scaled(row, from.dtype, to, dtype_of<T>, part.cols, factor_);
+      return;
+    }
+    if (from_.tiles->dtype == dtype_of<T> && factor_ == 1)
+      return from_.tiles->load(part, below, to, stride);
+    alignas(64) double given[2 * linalg::panel_width<float> * linalg::panel_width<float>] = {};
+    from_.tiles->load(part, below, given, stride);
+    context_.tables->convert.scaled(given, from_.tiles->dtype, to, dtype_of<T>, part.rows * stride,
+                                    factor_);
+  }
+
+  void store(const tile_part& part, const T* tile) {
+    constexpr int64_t w = linalg::panel_width<T>;
+    if (plan_.storage == dtype_of<T>) return to_.tiles->store(part, tile, w);
+    alignas(64) double wanted[w * w];
+    context_.tables->convert.scaled(tile, dtype_of<T>, wanted, plan_.storage, w * w, 1.0);
+    to_.tiles->store(part, wanted, w);
+  }
+
+  // O, or zeros, to where it is wanted.
+  failure deliver(const matrix<T>& o) {
+    if (to_.tiles == nullptr)
+      return (o.data == nullptr
+                  ? clear_matrix(context_, rows_, cols_, to_.stored)
+                  : scale_matrix(context_, rows_, cols_, stored(o), to_.stored, 1.0)) == STEEPEST_OK
+                 ? failure{}
+                 : executor_failed;
+    to_.tiles->begin(result_.o_norm);
+    check(linalg::store(context_, read_only(o), sink()));
+    return failed_;
+  }
+
+  tile_sink<T> sink() {
+    return {{nullptr, rows_, cols_, 0},
+            this,
+            [](void* self, const tile_part& part) {
+              static_cast<computation*>(self)->to_.tiles->expect(part);
+            },
+            [](void* self, const tile_part& part, const T* tile) {
+              static_cast<computation*>(self)->store(part, tile);
+            }};
+  }
+
+  // O = Q X: the last product.
+  failure finish(T* q, const tile_source<T>& x) {
+    make_full(q);
+    if (failed_) return failed_;
+    if (plan_.tiles && output_is_direct<T>(context_, plan_)) {
+      to_.tiles->begin(result_.o_norm);
+      multiply(q, x, sink());
+      return failed_;
+    }
+    const stored_matrix& to = to_.stored;
+    const bool direct = output_is_direct<T>(context_, plan_) &&
+                        !(in_memory(context_, plan_) && to.stride > INT32_MAX);
+    output_ = direct ? matrix<T>{static_cast<T*>(to.data), rows_, cols_, to.stride} : beside(x);
+    multiply(q, x, {output_});
+    return failed_;
+  }
+
+  failure dispatch(const tile_source<T>& x) {
     switch (plan_.method) {
       case STEEPEST_MSIGN_NEWTON_SCHULZ: return newton_schulz(x);
       case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return gram_newton_schulz(x);
@@ -191,7 +356,7 @@ class computation {
   }
 
   void make_full(T* a) { check(linalg::make_full(context_, kernels_, layout_, a)); }
-  void gram(const matrix<const T>& x) {
+  void gram(const tile_source<T>& x) {
     if constexpr (sizeof(T) == 4)
       if (plan_.compute == STEEPEST_BF16)
         return check(linalg::gram_bf16(context_, context_.tables->linalg.bf16, x,
@@ -201,12 +366,21 @@ class computation {
   void commuting_product(const T* a, const T* b, T* c) {
     check(linalg::commuting_product(context_, kernels_, layout_, a, b, c, scratch_.packed));
   }
-  void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out) {
+  void multiply(const T* q, const tile_source<T>& x, const tile_sink<T>& out) {
     if constexpr (sizeof(T) == 4)
       if (plan_.compute == STEEPEST_BF16)
         return check(linalg::multiply_bf16(context_, context_.tables->linalg.bf16, q, plan_.split,
-                                           x, out, scratch_.q_words, scratch_.packed_words));
-    check(linalg::multiply(context_, kernels_, q, x, out, scratch_.packed));
+                                           x, out, scratch_.q_words, scratch_.packed_words,
+                                           scratch_.sums));
+    check(linalg::multiply(context_, kernels_, q, x, out, scratch_.packed, scratch_.sums));
+  }
+  // X <- Q X, on the way to O.
+  void advance(T* q, tile_source<T>& x) {
+    const matrix<T> next = beside(x);
+    make_full(q);
+    multiply(q, x, {next});
+    x = source(next);
+    gram(x);
   }
   bool invert_negated(T* const* matrices, int64_t count) {
     bool not_definite = false;
@@ -245,7 +419,7 @@ class computation {
 
   // ||O O^T - I||_F / sqrt(n)
   double departure(const matrix<T>& o) {
-    gram(read_only(o));
+    gram(source(o));
     add_to_diagonal(scratch_.r, -1);
     return std::sqrt(square_sum(scratch_.r) / static_cast<double>(layout_.n));
   }
@@ -297,50 +471,33 @@ class computation {
     fill_lower(a, [=](int64_t k) { return f * a[k]; });
   }
 
-  failure newton_schulz(matrix<const T> x) {
+  failure newton_schulz(tile_source<T> x) {
     T* const a = scratch_.r;
     T* const p = scratch_.q;
+    if (const failure failed = normalize(a)) return failed;
+    scale_lower(a, 1 / (divisor_ * divisor_));
     for (int64_t step = 0; step < plan_.steps; ++step) {
-      gram(x);
-      if (step == 0) {
-        if (const failure failed = normalize(a)) return failed;
-        scale_lower(a, 1 / (divisor_ * divisor_));
-      }
       if (!step_matrix(plan_.coefficients.row(step), a, p)) return unstable();
       if (step == 0) scale_lower(p, 1 / divisor_);
-      output_ = step + 1 == plan_.steps ? destination(x) : beside(x);
-      make_full(p);
-      multiply(p, x, output_);
-      x = read_only(output_);
+      if (step + 1 < plan_.steps) advance(p, x);
     }
     result_.steps = static_cast<int32_t>(plan_.steps);
-    return failed_;
+    return finish(p, x);
   }
 
-  bool restarts_before(int64_t step) const {
-    if (plan_.restarts == nullptr) return plan_.steps > 5 && (step == 3 || step == 5);
-    return std::find(plan_.restarts, plan_.restarts + plan_.restart_count, step) !=
-           plan_.restarts + plan_.restart_count;
-  }
-
-  failure gram_newton_schulz(matrix<const T> x) {
+  failure gram_newton_schulz(tile_source<T> x) {
     T* const r = scratch_.r;
     T* const p = scratch_.w[0];
     T* q = scratch_.q;
     T* t = scratch_.z;
     bool fresh = true;  // Q = I
-    gram(x);
     if (const failure failed = normalize(r)) return failed;
     scale_lower(r, 1 / (divisor_ * divisor_));
     double factor = 1 / divisor_;  // not yet in X
     for (int64_t step = 0; step < plan_.steps; ++step) {
-      if (step > 0 && restarts_before(step + 1)) {
+      if (step > 0 && restarts_before(plan_, step + 1)) {
         scale_lower(q, std::exchange(factor, 1.0));
-        const matrix<T> next = beside(x);
-        make_full(q);
-        multiply(q, x, next);
-        x = read_only(next);
-        gram(x);
+        advance(q, x);
         fresh = true;
       }
       if (!step_matrix(plan_.coefficients.row(step), r, p)) return unstable();
@@ -368,15 +525,6 @@ class computation {
     scale_lower(q, factor);
     result_.steps = static_cast<int32_t>(plan_.steps);
     return finish(q, x);
-  }
-
-  // O = Q X
-  failure finish(T* q, const matrix<const T>& x) {
-    make_full(q);
-    if (failed_) return failed_;
-    output_ = destination(x);
-    multiply(q, x, output_);
-    return failed_;
   }
 
   // ------------------------------------------------------------------ rational functions
@@ -408,6 +556,7 @@ class computation {
         add_to_diagonal(scratch_.w[i], static_cast<T>(f.shifts[first + i]));
       }
       if (!invert_negated(scratch_.w, count)) return false;
+      if (plan_.o_norm && norm_in_advance(plan_)) result_.o_norm = norm_of(f, r, inverse_square);
       for (int64_t i = 0; i < count; ++i) {
         const T weight = -scale * static_cast<T>(f.weights[first + i]);
         const T* const w = scratch_.w[i];
@@ -421,8 +570,38 @@ class computation {
     return std::isfinite(square_sum(q));
   }
 
-  failure rational(const matrix<const T>& x) {
-    gram(x);
+  // |O|_F^2 = <Q, Q R> from the inverses W_j, which are negated: Q / f.scale = I + sum a_j W_j, and
+  // Q R / f.scale = R + sum a_j (I - c_j W_j).
+  double norm_of(const msign::zolotarev& f, const T* r, T inverse_square) {
+    constexpr int64_t w = linalg::panel_width<T>;
+    check(for_each_row_group(
+        context_, row_groups(layout_.panels, layout_.rows * w),
+        [&](int64_t from, int64_t to, int64_t) {
+          for (int64_t j = from; j < to; ++j) {
+            double sum = 0;
+            for (int64_t row = j * w; row < layout_.n; ++row) {
+              const int64_t begin = layout_.panel(j) + row * w;
+              for (int64_t k = begin; k < begin + std::min(w, row + 1 - j * w); ++k) {
+                const double one = k - begin == row - j * w ? 1.0 : 0.0;
+                double q = one;
+                double qr = static_cast<double>(inverse_square) * static_cast<double>(r[k]);
+                for (int i = 0; i < f.poles; ++i) {
+                  const auto inverse = static_cast<double>(scratch_.w[i][k]);
+                  q -= f.weights[i] * inverse;
+                  qr += f.weights[i] * (one + f.shifts[i] * inverse);
+                }
+                sum += (2 - one) * q * qr;
+              }
+            }
+            scratch_.partial[j] = {sum, 0};
+          }
+        }));
+    double total = 0;
+    for (int64_t j = 0; j < layout_.panels; ++j) total += scratch_.partial[j].sum;
+    return f.scale * std::sqrt(std::max(total, 0.0));
+  }
+
+  failure rational(const tile_source<T>& x) {
     if (const failure failed = normalize(scratch_.r)) return failed;
     const auto poles = static_cast<int>(plan_.steps);
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
@@ -433,8 +612,7 @@ class computation {
     return finish(scratch_.q, x);
   }
 
-  failure halley(const matrix<const T>& x) {
-    gram(x);
+  failure halley(const tile_source<T>& x) {
     if (const failure failed = normalize(scratch_.r)) return failed;
     bool first = true;
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
@@ -489,9 +667,8 @@ class computation {
   }
 
   // Two compositions of Zolotarev functions at most, then X <- 1.5 X - 0.5 X X^T X.
-  failure accurate(matrix<const T> x) {
+  failure accurate(tile_source<T> x) {
     T* const r = scratch_.r;
-    gram(x);
     if (const failure failed = normalize(r)) return failed;
     // ||R^-1||_F is at least 1 / (least s^2), and at most sqrt(n) times that.
     constexpr double least = 1e-8;
@@ -510,19 +687,11 @@ class computation {
     });
     if (failed) return failed;
     double error = msign::zolotarev_for(result_.lower_bound, first).error;
-    matrix<T> next = beside(x);
-    make_full(scratch_.q);
-    multiply(scratch_.q, x, next);
-    x = read_only(next);
-    gram(x);
+    advance(scratch_.q, x);
     if (second > 0) {
       if (!zolotarev_matrix(msign::zolotarev_for((1 - error) / (1 + error), second), r, 1 + error))
         return unstable();
-      next = beside(x);
-      make_full(scratch_.q);
-      multiply(scratch_.q, x, next);
-      x = read_only(next);
-      gram(x);
+      advance(scratch_.q, x);
     }
     T* const q = scratch_.q;
     fill_lower(q, [=](int64_t k) { return T{-0.5} * r[k]; });
@@ -555,12 +724,14 @@ class computation {
 
   // ------------------------------------------------------------------ singular value decomposition
 
-  failure svd(const matrix<const T>& x) {
+  failure svd(const tile_source<T>& x) {
     result_.norm = norm_;
-    output_ = destination(x);
+    const stored_matrix& to = to_.stored;
+    const bool direct = output_is_direct<T>(context_, plan_) && to.stride <= INT32_MAX;
+    output_ = direct ? matrix<T>{static_cast<T*>(to.data), rows_, cols_, to.stride} : beside(x);
     if (layout_.n == 1) {
       result_.rank = 1;
-      const stored_matrix from = {const_cast<T*>(x.data), x.stride, dtype_of<T>};
+      const stored_matrix from = {const_cast<T*>(x.stored.data), x.stored.stride, dtype_of<T>};
       if (scale_matrix(context_, rows_, cols_, from, stored(output_), 1 / norm_) != STEEPEST_OK)
         return executor_failed;
       return {};
@@ -587,33 +758,16 @@ class computation {
   const linalg::panel_kernels<T>& kernels_;
   msign_result& result_;
   scratch<T> scratch_;
-  matrix<T> target_ = {};  // the caller's own, where its type is T
-  matrix<T> output_ = {};  // where O is
+  msign_input from_;
+  msign_output to_;
+  tile_source<T> x_ = {};
+  matrix<T> output_ = {};  // where O is, if it is in memory
   double factor_ = 1;      // X is `factor_` times what the caller gave
   bool single_ = false;    // what the caller gave has no more bits than a float
   double norm_ = 0;        // ||X||_F
   double divisor_ = 0;     // what X is divided by
   failure failed_;
 };
-
-template <class T>
-failure compute(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
-                const stored_matrix& from, const stored_matrix& to, std::byte* memory,
-                const norm_result& norm, bool orthogonality, msign_result& result) {
-  return computation<T>(context, plan, rows, cols, memory, result)
-      .run(from, to, norm, orthogonality);
-}
-
-steepest_status clear_matrix(steepest_context& context, int64_t rows, int64_t cols,
-                             const stored_matrix& x) {
-  return for_each_row_group(context, row_groups(rows, cols),
-                            [&](int64_t from, int64_t to, int64_t) {
-                              const int64_t size = dtype_size(x.dtype);
-                              auto* row = static_cast<std::byte*>(x.data) + from * x.stride * size;
-                              for (int64_t i = from; i < to; ++i, row += x.stride * size)
-                                std::fill(row, row + cols * size, std::byte{0});
-                            });
-}
 
 }  // namespace
 
@@ -628,28 +782,18 @@ size_t msign_bytes(const steepest_context& context, const msign_plan& plan, int6
 }
 
 void msign_run(steepest_context& context, const msign_plan& plan, int64_t rows, int64_t cols,
-               const stored_matrix& from, const stored_matrix& to, std::byte* memory,
+               const msign_input& from, const msign_output& to, std::byte* memory,
                bool orthogonality, msign_result& result) {
-  result = {STEEPEST_OK, "", 0, 0, -1, 0.0, 0.0, 0.0};
-  const auto end_with = [&](const failure& failed) {
+  result = {STEEPEST_OK, "", 0, 0, -1, 0.0, 0.0, 0.0, 0.0};
+  const auto run = [&](auto computation) {
+    const failure failed = computation.run(from, to, orthogonality);
     result.status = failed.status;
     result.reason = failed.reason;
   };
-  norm_result norm = {};
-  // The scratch memory begins with the partial sums.
-  if (matrix_norm(context, rows, cols, from, plan.consistent, reinterpret_cast<squares*>(memory),
-                  norm) != STEEPEST_OK)
-    return end_with(executor_failed);
-  if (norm.nonfinite != 0)
-    return end_with({STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite"});
-  if (norm.norm == 0) {
-    result.rank = 0;
-    if (orthogonality) result.orthogonality = 1;
-    if (clear_matrix(context, rows, cols, to) != STEEPEST_OK) end_with(executor_failed);
-    return;
-  }
-  const auto run = plan.compute == STEEPEST_F64 ? compute<double> : compute<float>;
-  end_with(run(context, plan, rows, cols, from, to, memory, norm, orthogonality, result));
+  if (plan.compute == STEEPEST_F64)
+    run(computation<double>(context, plan, rows, cols, memory, result));
+  else
+    run(computation<float>(context, plan, rows, cols, memory, result));
 }
 
 namespace {
@@ -673,8 +817,8 @@ steepest_status msign_run_batch(steepest_context& context, const msign_plan& pla
   const size_t bytes = msign_bytes(context, plan, batch.rows, batch.cols);
   auto run = [&](int64_t i, int32_t worker) {
     msign_run(context, plan, batch.rows, batch.cols,
-              {const_cast<void*>(batch.x[i]), batch.x_stride, batch.dtype},
-              {batch.out[i], batch.out_stride, batch.dtype},
+              {{const_cast<void*>(batch.x[i]), batch.x_stride, batch.dtype}},
+              {{batch.out[i], batch.out_stride, batch.dtype}},
               memory + static_cast<size_t>(worker) * bytes, orthogonality, results[i]);
   };
   if (in_parallel(context, batch.rows, batch.cols, batch.count))

@@ -2,6 +2,7 @@
 #include "muon/muon.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -41,33 +42,67 @@ steepest_status for_each_block(const muon_job& job, F body) {
   return STEEPEST_OK;
 }
 
+// What is known of one block, and partial sums by its panels.
+struct block_work {
+  block part;
+  msign_result result;
+  double norm;  // of O, where it is stored
+  double scale;
+  muon_gradient_sums* gradient;  // along the shorter side
+  squares* u;
+  double* param;  // along the longer side
+  double* o;
+  int64_t shorter, longer;
+
+  block_work(arena& memory, const block& of)
+      : part(of), result(), scale(0), shorter(panels(std::min(of.rows, of.cols))),
+        longer(panels(std::max(of.rows, of.cols))) {
+    gradient = memory.take<muon_gradient_sums>(shorter);
+    u = memory.take<squares>(shorter);
+    param = memory.take<double>(longer);
+    o = memory.take<double>(longer);
+  }
+
+ private:
+  static int64_t panels(int64_t length) { return (length + least_panel - 1) / least_panel; }
+};
+
+// A failure leaves the whole tensor as it was: with several blocks every O waits for the others.
+bool o_waits(const muon_job& job) { return job.block_count > 1; }
+
+msign_plan plan_of(const muon_job& job, const block& part) {
+  msign_plan plan =
+      msign_plan_for(*job.msign, work_dtype(job), part.rows, part.cols, job.consistent);
+  plan.tiles = !o_waits(job);
+  plan.o_norm = job.config->scale_mode == STEEPEST_SCALE_EXACT_RMS;
+  return plan;
+}
+
 struct scratch {
-  std::byte* u;
+  block_work* blocks;
   std::byte* o;
-  double* scales;                // of each block
-  muon_gradient_sums* gradient;  // of each group of rows
-  double* param;
-  squares* partial;
+  squares* partial;  // of the whole
   std::byte* msign;
+  size_t msign_each;
+  bool in_parallel;  // small blocks, heads for example: one thread each
 
   scratch(arena& memory, const steepest_context& context, const muon_job& job) {
-    const int64_t elements = job.rows * job.cols;
-    const int64_t bytes = elements * dtype_size(work_dtype(job));
-    u = memory.take<std::byte>(bytes);
-    o = memory.take<std::byte>(bytes);
-    scales = memory.take<double>(job.block_count);
-    // Of a block as well as of the whole: never more than one group a row.
-    gradient = memory.take<muon_gradient_sums>(job.rows);
-    param = memory.take<double>(job.rows);
-    partial = memory.take<squares>(job.rows);
-    size_t most = 0;
-    for_each_block(job, [&](const block& part, int64_t) {
-      const msign_plan plan =
-          msign_plan_for(*job.msign, work_dtype(job), part.rows, part.cols, job.consistent);
-      most = std::max(most, msign_bytes(context, plan, part.rows, part.cols));
+    blocks = memory.take<block_work>(job.block_count);
+    msign_each = 0;
+    in_parallel = job.block_count > 1 && context.threads > 1 && !is_small(job.rows, job.cols);
+    for_each_block(job, [&](const block& part, int64_t i) {
+      const block_work work(memory, part);
+      if (blocks != nullptr) blocks[i] = work;
+      msign_each =
+          std::max(msign_each, msign_bytes(context, plan_of(job, part), part.rows, part.cols));
+      in_parallel &= is_small(part.rows, part.cols);
       return STEEPEST_OK;
     });
-    msign = memory.take<std::byte>(static_cast<int64_t>(most));
+    o = memory.take<std::byte>(o_waits(job) ? job.rows * job.cols * dtype_size(work_dtype(job))
+                                            : 0);
+    partial = memory.take<squares>(row_groups(job.rows, job.cols).count);
+    const int64_t at_once = in_parallel ? context.threads : 1;
+    msign = memory.take<std::byte>(at_once * static_cast<int64_t>(msign_each));
   }
 };
 
@@ -77,12 +112,12 @@ void* at(const void* base, steepest_dtype dtype, int64_t element) {
              : static_cast<std::byte*>(const_cast<void*>(base)) + element * dtype_size(dtype);
 }
 
-muon_buffers piece(const muon_job& job, int64_t row, int64_t col) {
-  muon_buffers b = job.buffers;
-  b.param = at(b.param, b.param_dtype, row * job.param_stride + col);
-  b.grad = at(b.grad, b.grad_dtype, row * job.grad_stride + col);
-  b.momentum = at(b.momentum, b.momentum_dtype, row * job.momentum_stride + col);
-  b.delta = at(b.delta, b.delta_dtype, row * job.delta_stride + col);
+muon_buffers piece(const muon_buffers& whole, int64_t row, int64_t col) {
+  muon_buffers b = whole;
+  b.param = at(b.param, b.param_dtype, row * b.param_stride + col);
+  b.grad = at(b.grad, b.grad_dtype, row * b.grad_stride + col);
+  b.momentum = at(b.momentum, b.momentum_dtype, row * b.momentum_stride + col);
+  b.delta = at(b.delta, b.delta_dtype, row * b.delta_stride + col);
   return b;
 }
 
@@ -113,6 +148,127 @@ double muon_scale(int32_t mode, double value, double fan_out, double fan_in) {
   }
 }
 
+namespace {
+
+// Brings the lines of a part into the second-level cache.
+void prefetch(const void* from, steepest_dtype dtype, int64_t stride, int64_t rows, int64_t cols) {
+  constexpr int64_t line = 64;
+  const auto* row = static_cast<const std::byte*>(from);
+  const int64_t size = dtype_size(dtype);
+  for (int64_t r = 0; r < rows; ++r, row += stride * size)
+    for (int64_t i = 0; i < cols * size; i += line) __builtin_prefetch(row + i, 0, 2);
+}
+
+// One block of a tensor: u tile by tile for msign, and the step from the tiles of O.
+class block_step final : public msign_source, public msign_target {
+ public:
+  block_step(const steepest_context& context, const muon_job& job, block_work& work,
+             bool with_stats)
+      : msign_source(work_dtype(job)), job_(job), work_(work), with_stats_(with_stats),
+        buffers_(piece(job.buffers, work.part.row, work.part.col)),
+        constants_(constants_of(*job.config)),
+        tall_(linalg::is_tall(work.part.rows, work.part.cols)) {
+    const muon_set& set = job.consistent ? context.tables->muon.exact : context.tables->muon.fast;
+    kernels_ = is_f64(job) ? set.f64 : set.f32;
+    const sum_squares_table& squares_of = context.tables->sum_squares;
+    squares_ = (job.consistent ? squares_of.exact : squares_of.fast).of(dtype);
+  }
+
+  void measure(double scale) override {
+    measured_with_ = scale;
+    measuring_ = true;
+    std::fill_n(work_.gradient, work_.shorter, muon_gradient_sums{0.0, 0.0, 0});
+    std::fill_n(work_.u, work_.shorter, squares{0.0, 0});
+  }
+
+  norm_result measured() override {
+    measuring_ = false;
+    squares total = {0.0, 0};
+    for (int64_t i = 0; i < work_.shorter; ++i) {
+      total.sum += work_.u[i].sum;
+      total.nonfinite += work_.u[i].nonfinite;
+    }
+    const double root = std::sqrt(total.sum);
+    return {root / measured_with_, total.nonfinite, root, measured_with_};
+  }
+
+  void load(const linalg::tile_part& part, bool below, void* to, int64_t stride) override {
+    const int64_t panel = (tall_ ? part.col : part.row) / least_panel;
+    const muon_buffers here = piece(buffers_, part.row, part.col);
+    const muon_buffers next = below ? piece(here, part.rows, 0) : piece(here, 0, part.cols);
+    prefetch(next.grad, next.grad_dtype, next.grad_stride, part.rows, part.cols);
+    prefetch(next.momentum, next.momentum_dtype, next.momentum_stride, part.rows, part.cols);
+    kernels_.blend(constants_, here, {part.rows, part.cols, stride}, to,
+                   measuring_ && with_stats_ ? work_.gradient + panel : nullptr);
+    if (!measuring_) return;
+    const squares one = squares_(to, 0, part.rows * stride, measured_with_);
+    work_.u[panel].sum += one.sum;
+    work_.u[panel].nonfinite += one.nonfinite;
+  }
+
+  void begin(double norm) override {
+    const steepest_muon_config& config = *job_.config;
+    const auto rows = static_cast<double>(work_.part.rows);
+    const auto cols = static_cast<double>(work_.part.cols);
+    const double rms = norm / std::sqrt(rows * cols);
+    const double scale = config.scale_mode != STEEPEST_SCALE_EXACT_RMS
+                             ? muon_scale(config.scale_mode, config.scale_value,
+                                          job_.fan_out ? static_cast<double>(job_.fan_out) : rows,
+                                          job_.fan_in ? static_cast<double>(job_.fan_in) : cols)
+                         : rms > 0 ? config.scale_value / rms
+                                   : 0;
+    constants_.rate = config.lr * scale;
+    work_.scale = scale;
+    std::fill_n(work_.param, work_.longer, 0.0);
+    std::fill_n(work_.o, work_.longer, 0.0);
+  }
+
+  void expect(const linalg::tile_part& part) override {
+    const muon_buffers b = piece(buffers_, part.row, part.col);
+    prefetch(b.param, b.param_dtype, b.param_stride, part.rows, part.cols);
+    prefetch(b.grad, b.grad_dtype, b.grad_stride, part.rows, part.cols);
+    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, part.rows, part.cols);
+  }
+
+  void store(const linalg::tile_part& part, const void* tile, int64_t stride) override {
+    const int64_t panel = (tall_ ? part.row : part.col) / least_panel;
+    kernels_.apply(constants_, piece(buffers_, part.row, part.col), {part.rows, part.cols, stride},
+                   tile, with_stats_ ? work_.param + panel : nullptr);
+    for (int64_t row = 0; row < part.rows && with_stats_; ++row)
+      work_.o[panel] += squares_(tile, row * stride, row * stride + part.cols, 1.0).sum;
+  }
+
+ private:
+  const muon_job& job_;
+  block_work& work_;
+  const bool with_stats_;
+  const muon_buffers buffers_;
+  muon_constants constants_;
+  const bool tall_;
+  muon_kernels kernels_ = {};
+  sum_squares_kernel squares_ = nullptr;
+  double measured_with_ = 1;
+  bool measuring_ = false;
+};
+
+// The same from an O in memory.
+template <class T>
+steepest_status store_all(steepest_context& context, const linalg::matrix<const T>& o,
+                          block_step& step) {
+  return linalg::store<T>(context, o,
+                          {{nullptr, o.rows, o.cols, 0},
+                           &step,
+                           [](void* self, const linalg::tile_part& part) {
+                             static_cast<block_step*>(self)->expect(part);
+                           },
+                           [](void* self, const linalg::tile_part& part, const T* tile) {
+                             static_cast<block_step*>(self)->store(part, tile,
+                                                                   linalg::panel_width<T>);
+                           }});
+}
+
+}  // namespace
+
 size_t muon_bytes(const steepest_context& context, const muon_job& job) {
   arena counter;
   const scratch unused(counter, context, job);
@@ -124,7 +280,7 @@ steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, s
   arena slices(memory);
   const scratch s(slices, context, job);
   norm_result norm = {};
-  const stored_matrix grad = {const_cast<void*>(job.buffers.grad), job.grad_stride,
+  const stored_matrix grad = {const_cast<void*>(job.buffers.grad), job.buffers.grad_stride,
                               job.buffers.grad_dtype};
   const auto status = matrix_norm(context, job.rows, job.cols, grad, false, s.partial, norm);
   nonfinite = norm.nonfinite;
@@ -137,96 +293,85 @@ namespace {
 // itself is in `status` and `reason`.
 steepest_status muon_run(steepest_context& context, const muon_job& job, std::byte* memory,
                          steepest_step_stats* stats, steepest_status& status, const char*& reason) {
-  const steepest_muon_config& config = *job.config;
   arena slices(memory);
   const scratch s(slices, context, job);
   const steepest_dtype dtype = work_dtype(job);
-  const muon_table& table = context.tables->muon;
-  const muon_set& set = job.consistent ? table.exact : table.fast;
-  const muon_kernels& kernels = is_f64(job) ? set.f64 : set.f32;
-  const muon_constants k = constants_of(config);
-  const row_groups all(job.rows, job.cols);
-  const auto elements = static_cast<double>(job.rows) * static_cast<double>(job.cols);
-
-  // u, and nothing else is written yet.
-  auto executed = for_each_row_group(context, all, [&](int64_t from, int64_t to, int64_t group) {
-    muon_gradient_sums& total = s.gradient[group] = {0.0, 0.0, 0};
-    for (int64_t row = from; row < to; ++row) {
-      muon_gradient_sums sums = {};
-      kernels.blend(k, piece(job, row, 0), at(s.u, dtype, row * job.cols), job.cols,
-                    stats != nullptr ? &sums : nullptr);
-      total.grad += sums.grad;
-      total.momentum += sums.momentum;
-      total.nonfinite += sums.nonfinite;
-    }
-  });
-  if (executed != STEEPEST_OK) return executed;
-  muon_gradient_sums gradient = {};
-  for (int64_t group = 0; group < all.count; ++group) {
-    gradient.grad += s.gradient[group].grad;
-    gradient.momentum += s.gradient[group].momentum;
-    gradient.nonfinite += s.gradient[group].nonfinite;
-  }
-
-  double update_squares = 0;
-  const auto stored = [&](std::byte* base, const block& part) {
-    return stored_matrix{at(base, dtype, part.row * job.cols + part.col), job.cols, dtype};
+  const auto o_of = [&](const block& part) {
+    return stored_matrix{at(s.o, dtype, part.row * job.cols + part.col), job.cols, dtype};
   };
-  status = STEEPEST_OK;
-  executed = for_each_block(job, [&](const block& part, int64_t i) {
-    const msign_plan plan = msign_plan_for(*job.msign, dtype, part.rows, part.cols, job.consistent);
-    msign_result result = {};
-    const stored_matrix o = stored(s.o, part);
-    msign_run(context, plan, part.rows, part.cols, stored(s.u, part), o, s.msign, false, result);
-    status = result.status;
-    reason = result.reason;
-    if (status != STEEPEST_OK) return status;
-    const bool exact = config.scale_mode == STEEPEST_SCALE_EXACT_RMS;
-    norm_result norm = {};
-    if (exact || stats != nullptr)
-      if (const auto failed =
-              matrix_norm(context, part.rows, part.cols, o, job.consistent, s.partial, norm);
-          failed != STEEPEST_OK)
-        return failed;
-    const double rms =
-        norm.norm / std::sqrt(static_cast<double>(part.rows) * static_cast<double>(part.cols));
-    s.scales[i] = !exact    ? muon_scale(config.scale_mode, config.scale_value,
-                                         static_cast<double>(job.fan_out ? job.fan_out : part.rows),
-                                         static_cast<double>(job.fan_in ? job.fan_in : part.cols))
-                  : rms > 0 ? config.scale_value / rms
-                            : 0;
-    const double length = s.scales[i] * norm.norm;
-    update_squares += length * length;
+  // Runs body(work, memory) for every block.
+  const auto for_blocks = [&](auto body) {
+    auto run = [&](int64_t i, int32_t worker) {
+      body(s.blocks[i], s.msign + static_cast<size_t>(worker) * s.msign_each);
+    };
+    if (s.in_parallel) return parallel_for(context, job.block_count, run);
+    for (int64_t i = 0; i < job.block_count; ++i) run(i, 0);
     return STEEPEST_OK;
-  });
-  if (stats != nullptr) {
+  };
+  const bool with_stats = stats != nullptr;
+
+  // O of every block; a single one is stepped with at once.
+  if (for_blocks([&](block_work& work, std::byte* msign_memory) {
+        const block& part = work.part;
+        block_step step(context, job, work, with_stats);
+        msign_run(context, plan_of(job, part), part.rows, part.cols, {{}, &step},
+                  {o_of(part), o_waits(job) ? nullptr : &step}, msign_memory, false, work.result);
+      }) != STEEPEST_OK)
+    return STEEPEST_E_INTERNAL;
+  status = STEEPEST_OK;
+  muon_gradient_sums gradient = {0.0, 0.0, 0};
+  for (int64_t i = 0; i < job.block_count; ++i) {
+    const block_work& work = s.blocks[i];
+    if (status == STEEPEST_OK) {
+      status = work.result.status;
+      reason = work.result.reason;
+    }
+    for (int64_t j = 0; j < work.shorter; ++j) {
+      gradient.grad += work.gradient[j].grad;
+      gradient.momentum += work.gradient[j].momentum;
+      gradient.nonfinite += work.gradient[j].nonfinite;
+    }
+  }
+  if (with_stats) {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     *stats = {0, status, 0, nan, nan, nan, nan, nan, nan, gradient.nonfinite};
   }
   if (status != STEEPEST_OK) return status == STEEPEST_E_INTERNAL ? status : STEEPEST_OK;
-  if (executed != STEEPEST_OK) return executed;
+
+  std::atomic<steepest_status> executed = STEEPEST_OK;
+  if (o_waits(job)) {
+    if (for_blocks([&](block_work& work, std::byte*) {
+          const block& part = work.part;
+          const stored_matrix o = o_of(part);
+          block_step step(context, job, work, with_stats);
+          step.begin(work.result.o_norm);
+          const auto stored =
+              dtype == STEEPEST_F64
+                  ? store_all<double>(
+                        context,
+                        {static_cast<const double*>(o.data), part.rows, part.cols, o.stride}, step)
+                  : store_all<float>(
+                        context,
+                        {static_cast<const float*>(o.data), part.rows, part.cols, o.stride}, step);
+          if (stored != STEEPEST_OK) executed = stored;
+        }) != STEEPEST_OK)
+      return STEEPEST_E_INTERNAL;
+  }
+  if (executed != STEEPEST_OK || !with_stats) return executed;
 
   double param_squares = 0;
-  executed = for_each_block(job, [&](const block& part, int64_t i) {
-    muon_constants constants = k;
-    constants.rate = config.lr * s.scales[i];
-    const row_groups groups(part.rows, part.cols);
-    const auto applied =
-        for_each_row_group(context, groups, [&](int64_t from, int64_t to, int64_t group) {
-          double& total = s.param[group] = 0;
-          for (int64_t row = part.row + from; row < part.row + to; ++row) {
-            double sum = 0;
-            kernels.apply(constants, piece(job, row, part.col),
-                          at(s.o, dtype, row * job.cols + part.col), part.cols,
-                          stats != nullptr ? &sum : nullptr);
-            total += sum;
-          }
-        });
-    for (int64_t group = 0; group < groups.count; ++group) param_squares += s.param[group];
-    return applied;
-  });
-  if (executed != STEEPEST_OK || stats == nullptr) return executed;
-
+  double update_squares = 0;
+  for (int64_t i = 0; i < job.block_count; ++i) {
+    const block_work& work = s.blocks[i];
+    double o_squares = 0;
+    for (int64_t j = 0; j < work.longer; ++j) {
+      param_squares += work.param[j];
+      o_squares += work.o[j];
+    }
+    update_squares += work.scale * work.scale * o_squares;
+  }
+  const steepest_muon_config& config = *job.config;
+  const auto elements = static_cast<double>(job.rows) * static_cast<double>(job.cols);
   const bool ema = config.momentum_kind == STEEPEST_MOMENTUM_EMA;
   const double correction =
       (ema ? 1 : 1 - config.momentum) / one_minus_power(config.momentum, config.step);

@@ -16,7 +16,6 @@ double muon_scale(int32_t mode, double value, double fan_out, double fan_in);
 // One tensor; the configs are checked and complete, strides set.
 struct muon_job {
   int64_t rows, cols;
-  int64_t param_stride, grad_stride, momentum_stride, delta_stride;
   int64_t fan_out, fan_in;  // 0: those of the block
   muon_buffers buffers;     // at element (0, 0)
   const int64_t* blocks;    // or null

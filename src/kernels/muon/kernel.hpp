@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks of every buffer are converted to the arithmetic's type in the first-level cache, worked on
+// Rows of every buffer are converted to the arithmetic's type in the first-level cache, worked on
 // there and converted back, for any mix of storage types. All of it is little beside the n^2 m of
 // msign.
 #pragma once
@@ -14,12 +14,14 @@ namespace {
 template <class T, class Level, simd::rounding Rounding>
 struct muon {
   using vec = simd::vec<T, Level>;
-  static constexpr int64_t block = 512;
+  static constexpr int64_t widest = 64;  // columns of a part, at most
   static constexpr unsigned size = vec::size;
   static constexpr unsigned registers = 64 / sizeof(T) / size;  // of one block of simd::sums
 
-  static void open(const void* from, steepest_dtype dtype, int64_t begin, int64_t count, T* to) {
-    const char* home = static_cast<const char*>(from) + begin * dtype_size(dtype);
+  // Row `row` of a part.
+  static void open(const void* from, steepest_dtype dtype, int64_t stride, int64_t row,
+                   int64_t count, T* to) {
+    const char* home = static_cast<const char*>(from) + row * stride * dtype_size(dtype);
     if constexpr (sizeof(T) == 8) {
       __builtin_memcpy(to, home, static_cast<size_t>(count) * sizeof(T));
     } else {
@@ -34,8 +36,9 @@ struct muon {
     for (int64_t i = count; i % (64 / static_cast<int64_t>(sizeof(T))) != 0; ++i) to[i] = 0;
   }
 
-  static void close(const T* from, void* to, steepest_dtype dtype, int64_t begin, int64_t count) {
-    char* home = static_cast<char*>(to) + begin * dtype_size(dtype);
+  static void close(const T* from, void* to, steepest_dtype dtype, int64_t stride, int64_t row,
+                    int64_t count) {
+    char* home = static_cast<char*>(to) + row * stride * dtype_size(dtype);
     if constexpr (sizeof(T) == 8) {
       __builtin_memcpy(home, from, static_cast<size_t>(count) * sizeof(T));
     } else {
@@ -51,8 +54,8 @@ struct muon {
   static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
   static vec all(double x) { return vec(static_cast<T>(x)); }
 
-  STEEPEST_KERNEL static void blend(const muon_constants& k, const muon_buffers& b, void* u,
-                                    int64_t count, muon_gradient_sums* sums) {
+  STEEPEST_KERNEL static void blend(const muon_constants& k, const muon_buffers& b,
+                                    const muon_part& part, void* u, muon_gradient_sums* sums) {
     const vec factor = all(k.grad_factor);
     const vec keep = all(k.momentum_keep);
     const vec take = all(k.momentum_take);
@@ -60,41 +63,37 @@ struct muon {
     const vec blend_take = all(k.blend_take);
     simd::sums<Level> grad_sums;
     simd::sums<Level> momentum_sums;
-    T g[block];
-    T m[block];
-    for (int64_t begin = 0; begin < count; begin += block) {
-      const int64_t length = count - begin < block ? count - begin : block;
-      open(b.grad, b.grad_dtype, begin, length, g);
-      open(b.momentum, b.momentum_dtype, begin, length, m);
-      for (int64_t i = 0; i < length; i += registers * size)
+    T g[widest];
+    T m[widest];
+    for (int64_t row = 0; row < part.rows; ++row) {
+      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
+      open(b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols, m);
+      T* const to = static_cast<T*>(u) + row * part.stride;
+      for (int64_t i = 0; i < part.cols; i += registers * size)
         for (unsigned r = 0; r < registers; ++r) {
-          T* const at_g = g + i + r * size;
-          T* const at_m = m + i + r * size;
-          const vec grad = factor * vec::load_unaligned(at_g);
-          const vec momentum = fma(take, grad, keep * vec::load_unaligned(at_m));
-          fma(blend_take, grad, blend_keep * momentum).store_unaligned(at_m);
+          const int64_t at = i + r * size;
+          const vec grad = factor * vec::load_unaligned(g + at);
+          const vec momentum = fma(take, grad, keep * vec::load_unaligned(m + at));
+          fma(blend_take, grad, blend_keep * momentum).store_unaligned(to + at);
           if (sums != nullptr) {
             grad_sums.template add_squares<Rounding>(grad, r);
             momentum_sums.template add_squares<Rounding>(momentum, r);
           }
         }
-      __builtin_memcpy(static_cast<T*>(u) + begin, m, static_cast<size_t>(length) * sizeof(T));
     }
     if (sums == nullptr) return;
-    *sums = {grad_sums.total(), momentum_sums.total(), 0};
-    if (sums->grad <= __DBL_MAX__) return;
-    if (b.grad_dtype == STEEPEST_F64)
-      sums->nonfinite = simd::count_nonfinite(static_cast<const double*>(b.grad), count);
-    else if (b.grad_dtype == STEEPEST_F32)
-      sums->nonfinite = simd::count_nonfinite(static_cast<const float*>(b.grad), count);
-    else if (b.grad_dtype == STEEPEST_BF16)
-      sums->nonfinite = simd::count_nonfinite(static_cast<const bf16*>(b.grad), count);
-    else
-      sums->nonfinite = simd::count_nonfinite(static_cast<const f16*>(b.grad), count);
+    const double squares = grad_sums.total();
+    sums->grad += squares;
+    sums->momentum += momentum_sums.total();
+    if (squares <= __DBL_MAX__) return;
+    for (int64_t row = 0; row < part.rows; ++row) {
+      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
+      sums->nonfinite += simd::count_nonfinite(static_cast<const T*>(g), part.cols);
+    }
   }
 
-  STEEPEST_KERNEL static void apply(const muon_constants& k, const muon_buffers& b, const void* o,
-                                    int64_t count, double* param_squares) {
+  STEEPEST_KERNEL static void apply(const muon_constants& k, const muon_buffers& b,
+                                    const muon_part& part, const void* o, double* param_squares) {
     const vec factor = all(k.grad_factor);
     const vec keep = all(k.momentum_keep);
     const vec take = all(k.momentum_take);
@@ -102,17 +101,15 @@ struct muon {
     const vec rate = all(k.rate);
     const vec zero = all(0);
     simd::sums<Level> sums;
-    T g[block];
-    T m[block];
-    T p[block];
-    T direction[block];
-    for (int64_t begin = 0; begin < count; begin += block) {
-      const int64_t length = count - begin < block ? count - begin : block;
-      open(b.grad, b.grad_dtype, begin, length, g);
-      open(b.momentum, b.momentum_dtype, begin, length, m);
-      open(b.param, b.param_dtype, begin, length, p);
-      open(o, sizeof(T) == 8 ? STEEPEST_F64 : STEEPEST_F32, begin, length, direction);
-      for (int64_t i = 0; i < length; i += registers * size)
+    T g[widest];
+    T m[widest];
+    T p[widest];
+    for (int64_t row = 0; row < part.rows; ++row) {
+      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
+      open(b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols, m);
+      open(b.param, b.param_dtype, b.param_stride, row, part.cols, p);
+      const T* const direction = static_cast<const T*>(o) + row * part.stride;
+      for (int64_t i = 0; i < part.cols; i += registers * size)
         for (unsigned r = 0; r < registers; ++r) {
           const int64_t at = i + r * size;
           const vec grad = factor * vec::load_unaligned(g + at);
@@ -125,13 +122,13 @@ struct muon {
           if (param_squares != nullptr) sums.template add_squares<Rounding>(param, r);
           (b.delta != nullptr ? zero - change : param - change).store_unaligned(p + at);
         }
-      close(m, b.momentum, b.momentum_dtype, begin, length);
+      close(m, b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols);
       if (b.delta != nullptr)
-        close(p, b.delta, b.delta_dtype, begin, length);
+        close(p, b.delta, b.delta_dtype, b.delta_stride, row, part.cols);
       else
-        close(p, b.param, b.param_dtype, begin, length);
+        close(p, b.param, b.param_dtype, b.param_stride, row, part.cols);
     }
-    if (param_squares != nullptr) *param_squares = sums.total();
+    if (param_squares != nullptr) *param_squares += sums.total();
   }
 };
 

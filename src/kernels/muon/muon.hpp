@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The element-wise ends of a Muon step: from gradient and momentum to the matrix u that msign
-// takes, and from O = msign(u) back to momentum and parameters.
+// The element-wise ends of a Muon step, tile by tile: from gradient and momentum to the matrix u
+// that msign takes, and from O = msign(u) back to momentum and parameters.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,19 @@ struct muon_constants {
   bool cautious_decay;
 };
 
-// One piece of a row. O has the type of the arithmetic: f64 where param is F64, else f32.
+// A part of a tensor. u and O have the type of the arithmetic: f64 where param is F64, else f32.
 struct muon_buffers {
   void* param;
   const void* grad;
   void* momentum;
   void* delta;  // or null: then param is written
   steepest_dtype param_dtype, grad_dtype, momentum_dtype, delta_dtype;
+  int64_t param_stride, grad_stride, momentum_stride, delta_stride;
+};
+
+// Its size, and the distance between rows of u or O. All rows * stride elements of u may be used.
+struct muon_part {
+  int64_t rows, cols, stride;
 };
 
 // Sums of squares of g and m', and elements of g that are not finite.
@@ -35,12 +41,12 @@ struct muon_gradient_sums {
 };
 
 struct muon_kernels {
-  // Writes u alone; sums may be null.
-  void (*blend)(const muon_constants& k, const muon_buffers& b, void* u, int64_t count,
+  // Writes u alone. Sums are added to, if they are asked for.
+  void (*blend)(const muon_constants& k, const muon_buffers& b, const muon_part& part, void* u,
                 muon_gradient_sums* sums);
-  // Writes momentum, and param or delta. *param_squares, if asked for: the sum of squares of param.
-  void (*apply)(const muon_constants& k, const muon_buffers& b, const void* o, int64_t count,
-                double* param_squares);
+  // Writes momentum, and param or delta. The squares of param are added up, if they are asked for.
+  void (*apply)(const muon_constants& k, const muon_buffers& b, const muon_part& part,
+                const void* o, double* param_squares);
 };
 
 // By the type of the arithmetic.
