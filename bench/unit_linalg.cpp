@@ -34,7 +34,7 @@ struct problem {
   const linalg::panel_kernels<float>& kernels;
   linalg::symmetric<float> layout;
   int64_t n, m;
-  std::vector<float> x, out, packed, sums, r, scratch, rows;
+  std::vector<float> x, out, packed, product_scratch, r, scratch, rows;
   std::vector<float> shifted[3];
   static constexpr float shifts[3] = {2.2e-6F, 3.05e-4F, 3.56e-2F};
 
@@ -42,7 +42,7 @@ struct problem {
       : context(*of), kernels(of->tables->linalg.fast.f32), layout(size.n), n(size.n), m(size.m),
         x(bench::gaussian_matrix(n, m)), out(x.size()),
         packed(static_cast<std::size_t>(linalg::packed_elements<float>(context, n, m))),
-        sums(static_cast<std::size_t>(linalg::sum_elements<float>(context, n))),
+        product_scratch(static_cast<std::size_t>(linalg::product_elements<float>(context, n, m))),
         r(static_cast<std::size_t>(layout.elements())),
         scratch(static_cast<std::size_t>(linalg::inverse_elements(context, layout, 3))),
         rows(static_cast<std::size_t>(n * n)) {
@@ -56,12 +56,16 @@ struct problem {
 
   linalg::matrix<const float> input() const { return {x.data(), n, m, m}; }
 
+  linalg::product_memory<float> memory() { return {n, m, packed.data(), product_scratch.data()}; }
+
+  // Packing included.
   void gram() {
-    bench::check(linalg::gram<float>(context, kernels, {input()}, packed.data(), r.data()));
+    bench::check(linalg::pack<float>(context, kernels, {input()}, memory()));
+    bench::check(linalg::gram(context, kernels, memory(), r.data()));
   }
   void product() {
-    bench::check(linalg::multiply<float>(context, kernels, r.data(), {input()},
-                                         {{out.data(), n, m, m}}, packed.data(), sums.data()));
+    bench::check(
+        linalg::multiply<float>(context, kernels, r.data(), memory(), {{out.data(), n, m, m}}));
   }
   void inverses() {
     float* matrices[3];

@@ -202,9 +202,12 @@ void check_gram(const subject<T>& under, const product_problem<T>& p, int64_t ga
   fenced<T> x(values, at_end);
   const symmetric<T> s(p.n);
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
+  spoilt<T> scratch(linalg::product_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> r(s.elements(), at_end);
   const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
-  ASSERT_OK(linalg::gram<T>(*under.context, *under.kernels, {from}, packed.data(), r.data()));
+  const linalg::product_memory<T> memory = {p.rows, p.cols, packed.data(), scratch.data()};
+  ASSERT_OK(linalg::pack<T>(*under.context, *under.kernels, {from}, memory));
+  ASSERT_OK(linalg::gram(*under.context, *under.kernels, memory, r.data()));
   for (int64_t i = 0; i < s.rows; ++i)
     for (int64_t j = 0; j < s.rows; ++j) {
       if (!is_kept<T>(i, j)) continue;
@@ -228,12 +231,13 @@ void check_multiply(const subject<T>& under, const product_problem<T>& p, int64_
   const std::vector<T> panels = in_panels<T>(s, p.q, true, -3);
   fenced<T> q(panels, at_end);
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
-  spoilt<T> sums(linalg::sum_elements<T>(*under.context, p.n), at_end);
+  spoilt<T> scratch(linalg::product_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> out((p.rows - 1) * out_stride + p.cols, at_end);
   const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
   const matrix<T> to = {out.data(), p.rows, p.cols, out_stride};
-  ASSERT_OK(linalg::multiply<T>(*under.context, *under.kernels, q.data(), {from}, {to},
-                                packed.data(), sums.data()));
+  const linalg::product_memory<T> memory = {p.rows, p.cols, packed.data(), scratch.data()};
+  ASSERT_OK(linalg::pack<T>(*under.context, *under.kernels, {from}, memory));
+  ASSERT_OK(linalg::multiply<T>(*under.context, *under.kernels, q.data(), memory, {to}));
   for (int64_t i = 0; i < p.rows; ++i)
     for (int64_t j = 0; j < p.cols; ++j) {
       const T got = out.data()[i * out_stride + j];
@@ -329,10 +333,10 @@ void check_commuting_product(const std::vector<subject<T>>& all, random_source& 
       fenced<T> left(in_panels<T>(s, a, true, -3), at_end);
       fenced<T> right(in_panels<T>(s, squared ? a : b, true, 5), at_end);
       spoilt<T> c(s.elements(), at_end);
-      spoilt<T> packed(linalg::packed_elements<T>(*under.context, n, n), at_end);
+      spoilt<T> scratch(linalg::product_elements<T>(*under.context, n, n), at_end);
       ASSERT_OK(linalg::commuting_product(*under.context, *under.kernels, s, left.data(),
                                           squared ? left.data() : right.data(), c.data(),
-                                          packed.data()));
+                                          scratch.data()));
       for (int64_t i = 0; i < s.rows; ++i)
         for (int64_t j = 0; j < s.rows; ++j) {
           const T got = c.data()[position(s, i, j)];
@@ -777,8 +781,9 @@ TYPED_TEST(linalg_test, inverse_of_large_matrices) {
     const symmetric<T> s(n);
     std::vector<T> given = filled(s.elements(), nan_of<T>);
     std::vector<T> packed = filled(linalg::packed_elements<T>(*all[0].context, n, m), T{0});
-    ASSERT_OK(linalg::gram<T>(*all[0].context, *all[0].kernels, {{x.data(), n, m, m}},
-                              packed.data(), given.data()));
+    const linalg::product_memory<T> memory = {n, m, packed.data(), nullptr};
+    ASSERT_OK(linalg::pack<T>(*all[0].context, *all[0].kernels, {{x.data(), n, m, m}}, memory));
+    ASSERT_OK(linalg::gram(*all[0].context, *all[0].kernels, memory, given.data()));
     const auto times = [&](const std::vector<T>& a, const std::vector<wide<T>>& v) {
       std::vector<wide<T>> result(v.size());
       for (int64_t i = 0; i < n; ++i)
@@ -894,14 +899,17 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
   std::vector<T> r = filled(s.elements(), nan_of<T>);
   std::vector<T> square = r;
   std::vector<T> out = filled(rows * cols, nan_of<T>);
-  std::vector<T> sums = filled(linalg::sum_elements<T>(context, n), nan_of<T>);
+  std::vector<T> scratch = filled(linalg::product_elements<T>(context, rows, cols), nan_of<T>);
+  const linalg::product_memory<T> memory = {rows, cols, packed.data(), scratch.data()};
   std::vector<T> results;
   const auto keep = [&](const std::vector<T>& a) {
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < n; ++j)
         if (is_kept<T>(i, j)) results.push_back(a.data()[position(s, i, j)]);
   };
-  EXPECT_OK(linalg::gram<T>(context, kernels, {from}, packed.data(), r.data()));
+  EXPECT_OK(linalg::pack<T>(context, kernels, {from}, memory));
+  results.insert(results.end(), packed.begin(), packed.end());
+  EXPECT_OK(linalg::gram(context, kernels, memory, r.data()));
   keep(r);
   std::vector<std::vector<T>> shifted;
   for (const int shift : {1, 10, 100}) {
@@ -911,10 +919,10 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
   EXPECT_OK(linalg::make_full(context, kernels, s, r.data()));
   results.insert(results.end(), r.begin(), r.end());
   EXPECT_OK(linalg::commuting_product(context, kernels, s, r.data(), r.data(), square.data(),
-                                      packed.data()));
+                                      scratch.data()));
   keep(square);
-  EXPECT_OK(linalg::multiply<T>(context, kernels, r.data(), {from},
-                                {{out.data(), rows, cols, cols}}, packed.data(), sums.data()));
+  EXPECT_OK(
+      linalg::multiply<T>(context, kernels, r.data(), memory, {{out.data(), rows, cols, cols}}));
   results.insert(results.end(), out.begin(), out.end());
   const inversion inverted = invert_panels(context, kernels, n, shifted);
   EXPECT_EQ(inverted.status, STEEPEST_OK);
@@ -956,7 +964,7 @@ TYPED_TEST(linalg_test, a_failing_executor) {
   const steepest_executor executor = odd.interface();
   const context_pointer context = make_context({.executor = &executor});
   const panel_kernels<T>& kernels = kernels_of<T>(*context, false);
-  const int64_t n = 400;
+  const int64_t n = 700;
   const symmetric<T> s(n);
   random_source random(15);
   const std::vector<T> x = normals<T>(random, n * n);
@@ -966,14 +974,17 @@ TYPED_TEST(linalg_test, a_failing_executor) {
   std::vector<T> b = a;
   const matrix<const T> from = {x.data(), n, n, n};
   odd.result = STEEPEST_E_INTERNAL;
-  EXPECT_EQ(linalg::gram<T>(*context, kernels, {from}, packed.data(), a.data()),
-            STEEPEST_E_INTERNAL);
+  std::vector<T> scratch = filled(linalg::product_elements<T>(*context, n, n), T{0});
+  const linalg::product_memory<T> memory = {n, n, packed.data(), scratch.data()};
+  const matrix<T> to = {out.data(), n, n, n};
+  EXPECT_EQ(linalg::pack<T>(*context, kernels, {from}, memory), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::copy<T>(*context, {from}, to), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::gram(*context, kernels, memory, a.data()), STEEPEST_E_INTERNAL);
   EXPECT_EQ(
-      linalg::commuting_product(*context, kernels, s, a.data(), a.data(), b.data(), packed.data()),
+      linalg::commuting_product(*context, kernels, s, a.data(), a.data(), b.data(), scratch.data()),
       STEEPEST_E_INTERNAL);
-  EXPECT_EQ(linalg::multiply<T>(*context, kernels, a.data(), {from}, {{out.data(), n, n, n}},
-                                packed.data(), nullptr),
-            STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::multiply<T>(*context, kernels, a.data(), memory, {to}), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::store<T>(*context, from, {to}), STEEPEST_E_INTERNAL);
   for (int64_t i = 0; i < n; ++i) a.data()[s.diagonal(i)] += static_cast<T>(n);
   std::vector<std::vector<T>> matrices = {a};
   EXPECT_EQ(invert_panels(*context, kernels, n, matrices).status, STEEPEST_E_INTERNAL);

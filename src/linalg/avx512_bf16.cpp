@@ -72,6 +72,21 @@ STEEPEST_KERNEL void pack_columns(const float* first, const float* second, bool 
                                                 _mm512_slli_epi32(rounded(second + j, rest), 16)));
 }
 
+// to = the transpose of `width` rows of `Columns` words.
+template <int64_t Columns>
+void transpose(const bf16_pair* from, bf16_pair* to) {
+  using row = simd::raw_vector<bf16_pair, 8>;
+  for (int64_t i = 0; i < width; i += 8)
+    for (int64_t j = 0; j < Columns; j += 8) {
+      row block[8];
+      for (int64_t r = 0; r < 8; ++r)
+        __builtin_memcpy(&block[r], from + (i + r) * Columns + j, sizeof(row));
+      simd::transpose_rows<8>(block);
+      for (int64_t r = 0; r < 8; ++r)
+        __builtin_memcpy(to + (j + r) * width + i, &block[r], sizeof(row));
+    }
+}
+
 // A row of bf16 is a row of words already.
 STEEPEST_KERNEL void pack_rows(const float* from, int64_t stride, int64_t rows, int64_t columns,
                                bf16_pair* to) {
@@ -81,20 +96,32 @@ STEEPEST_KERNEL void pack_rows(const float* from, int64_t stride, int64_t rows, 
     if (i < rows) simd::convert<x86_avx512_bf16>(from + i * stride, row, columns);
     __builtin_memcpy(words[i], row, sizeof row);
   }
-  using row = simd::raw_vector<bf16_pair, 8>;
-  for (int64_t i = 0; i < width; i += 8)
-    for (int64_t j = 0; j < width; j += 8) {
-      row block[8];
-      for (int64_t r = 0; r < 8; ++r) __builtin_memcpy(&block[r], &words[i + r][j], sizeof(row));
-      simd::transpose_rows<8>(block);
-      for (int64_t r = 0; r < 8; ++r)
-        __builtin_memcpy(to + (j + r) * width + i, &block[r], sizeof(row));
-    }
+  transpose<width>(&words[0][0], to);
+}
+
+// Row k of `from` has the halves of rows 2 k (lower) and 2 k + 1 of the matrix to turn.
+STEEPEST_KERNEL void turn(const bf16_pair* from, bf16_pair* to) {
+  constexpr int64_t half = width / 2;
+  bf16_pair words[width][half];
+  const __m512i lower = _mm512_set1_epi32(0xffff);
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  for (int64_t k = 0; k < half; ++k, from += width) {
+    const __m512i left = _mm512_loadu_si512(from);
+    const __m512i right = _mm512_loadu_si512(from + lanes);
+    const __m512i first = _mm512_permutex2var_epi32(left, even, right);
+    const __m512i second = _mm512_permutex2var_epi32(left, odd, right);
+    _mm512_storeu_si512(words[2 * k], _mm512_or_si512(_mm512_and_si512(first, lower),
+                                                      _mm512_slli_epi32(second, 16)));
+    _mm512_storeu_si512(words[2 * k + 1], _mm512_or_si512(_mm512_srli_epi32(first, 16),
+                                                          _mm512_andnot_si512(lower, second)));
+  }
+  transpose<half>(&words[0][0], to);
 }
 
 }  // namespace
 
 extern const bf16_kernels bf16_x86_avx512_bf16;
-const bf16_kernels bf16_x86_avx512_bf16 = {tile, pack_columns, pack_rows};
+const bf16_kernels bf16_x86_avx512_bf16 = {tile, pack_columns, pack_rows, turn};
 
 }  // namespace steepest::linalg

@@ -123,7 +123,7 @@ template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr linalg_table make_linalg_table() {
   return {make_linalg_kernels<Level, simd::rounding::fast>(),
           make_linalg_kernels<Level, Exact>(),
-          {nullptr, nullptr, nullptr}};
+          {nullptr, nullptr, nullptr, nullptr}};
 }
 
 }  // namespace

@@ -22,83 +22,99 @@ struct matrix {
   int64_t rows, cols, stride;
 };
 
-// A part of X or O: one tile, or two beside each other, and what of it lies inside the matrix.
+// A part of X or O, one tile high and up to eight wide.
 struct tile_part {
   int64_t row, col, rows, cols;
 };
 
-// Where X comes from: memory, or `load`, which is called for every part of X once per operation.
+// Where X comes from: memory, or `load`, which is called for every part once; for a strip of tiles,
+// row / panel_width, from left to right and on one thread.
 template <class T>
 struct tile_source {
   matrix<const T> stored;  // without `load`; rows and cols always
   void* self = nullptr;
-  // Sets part.rows of `to`, `stride` elements apart; what X does not have is zero already. `below`:
-  // the part after this one is the one below it, and not the one to its right.
-  void (*load)(void* self, const tile_part& part, bool below, T* to, int64_t stride) = nullptr;
+  // Sets part.rows of `to`, `stride` elements apart; what lies between them is zero already, and
+  // may be used.
+  void (*load)(void* self, const tile_part& part, T* to, int64_t stride) = nullptr;
 };
 
-// Where O goes: memory, or `store`, which is called once for every tile.
+// Where O goes: memory, or `store`, which is called once for every part, in order and on one thread
+// for each panel of columns or, if X is tall, of rows.
 template <class T>
 struct tile_sink {
   matrix<T> stored;  // without `store`; rows and cols always
   void* self = nullptr;
-  // The tile will be stored soon.
-  void (*expect)(void* self, const tile_part& part) = nullptr;
-  // Rows of `tile` are panel_width elements apart.
-  void (*store)(void* self, const tile_part& part, const T* tile) = nullptr;
+  // The part will be stored after `calls` of these: time to have its memory fetched.
+  void (*expect)(void* self, const tile_part& part, int64_t call, int64_t calls) = nullptr;
+  // Whole tiles are there, with anything in what lies outside of the part.
+  void (*store)(void* self, const tile_part& part, const T* from, int64_t stride) = nullptr;
 };
 
-// A wide (or square) X has its n x n side on the left, a tall one on the right. Loads and stores
-// of one panel along the other side, w columns of a wide X and w rows of a tall one, are in order
-// and on one thread; so are those of a panel along the n x n side in `gram`.
+// A wide (or square) X has its n x n side on the left, a tall one on the right.
 constexpr bool is_tall(int64_t rows, int64_t cols) { return rows > cols; }
 template <class T>
 constexpr bool is_tall(const matrix<T>& x) {
   return is_tall(x.rows, x.cols);
 }
 
-// Elements of `packed` below, for an X of that size.
+// What the products of one X work in, whose `packed` and `scratch` have as many elements as below.
+template <class T>
+struct product_memory {
+  int64_t rows, cols;  // of X
+  T* packed;           // X: panels of X^T for a wide X, of X for a tall one
+  T* scratch;
+};
 template <class T>
 int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t cols);
-// Elements of `sums` below.
 template <class T>
-int64_t sum_elements(const steepest_context& context, int64_t n);
+int64_t product_elements(const steepest_context& context, int64_t rows, int64_t cols);
 
-// r = X X^T for a wide X, X^T X for a tall one. `packed` is scratch.
+// memory.packed = X, which is not needed any more then.
+template <class T>
+steepest_status pack(steepest_context& context, const panel_kernels<T>& kernels,
+                     const tile_source<T>& x, const product_memory<T>& memory);
+
+// r = X X^T for a wide X, X^T X for a tall one.
 template <class T>
 steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
-                     const tile_source<T>& x, T* packed, T* r);
+                     const product_memory<T>& x, T* r);
 
-// c = A B for full symmetric matrices that commute (A^2 among them). `packed` is scratch.
+// c = A B for full symmetric matrices that commute (A^2 among them). `scratch` is product_memory's.
 template <class T>
 steepest_status commuting_product(steepest_context& context, const panel_kernels<T>& kernels,
-                                  const symmetric<T>& s, const T* a, const T* b, T* c, T* packed);
+                                  const symmetric<T>& s, const T* a, const T* b, T* c, T* scratch);
 
-// out = Q X for a wide X, X Q for a tall one, Q full; out may be X. `packed` and `sums` are
-// scratch.
+// out = Q X for a wide X, X Q for a tall one, Q full.
 template <class T>
 steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
-                         const tile_source<T>& x, const tile_sink<T>& out, T* packed, T* sums);
+                         const product_memory<T>& x, const tile_sink<T>& out);
 
-// to = X, in the order of `gram`.
+// The same with X and Q rounded to bf16, sums in f32. `split`: Q as the sum of two bf16 matrices.
+// `factor` is scratch for Q.
+struct bf16_memory {
+  int64_t rows, cols;
+  bf16_pair *packed, *scratch, *factor;
+  float* sums;
+};
+int64_t bf16_packed_words(int64_t rows, int64_t cols);
+int64_t bf16_product_words(const steepest_context& context, int64_t rows, int64_t cols);
+int64_t bf16_factor_words(int64_t n, bool split);
+int64_t bf16_sum_elements(const steepest_context& context, int64_t rows, int64_t cols);
+steepest_status pack_bf16(steepest_context& context, const bf16_kernels& kernels,
+                          const tile_source<float>& x, const bf16_memory& memory);
+steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
+                          const bf16_memory& x, float* r);
+steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
+                              const float* q, bool split, const bf16_memory& x,
+                              const tile_sink<float>& out);
+
+// to = X.
 template <class T>
 steepest_status copy(steepest_context& context, const tile_source<T>& x, const matrix<T>& to);
 
-// out = o, or zero without data, in the order of `multiply`.
+// out = o, or zero without data. Nothing is announced by `expect`.
 template <class T>
 steepest_status store(steepest_context& context, const matrix<const T>& o, const tile_sink<T>& out);
-
-// gram and multiply with X and Q rounded to bf16, sums in f32. `split`: Q as the sum of two bf16
-// matrices. `packed` has bf16_packed_words, `q_words` bf16_factor_words.
-steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const tile_source<float>& x, bf16_pair* packed, float* r);
-steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
-                              const float* q, bool split, const tile_source<float>& x,
-                              const tile_sink<float>& out, bf16_pair* q_words, bf16_pair* packed,
-                              float* sums);
-int64_t bf16_packed_words(int64_t rows, int64_t cols);
-int64_t bf16_sum_elements(const steepest_context& context, int64_t n);
-int64_t bf16_factor_words(int64_t n, bool split);
 
 // Fills what lies above the diagonal from what lies below, also within tiles: a matrix that is
 // symmetric to the last bit. (Iterations amplify what is not.)
@@ -128,15 +144,15 @@ bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int3
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors);
 
-// The same operations through OpenBLAS and LAPACKE.
+// The same operations through OpenBLAS and LAPACKE; X is packed row by row.
 namespace openblas {
 
 template <class T>
-void gram(const matrix<const T>& x, T* packed, T* r);
+void gram(const product_memory<T>& x, T* r);
 template <class T>
-void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* packed);
+void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* scratch);
 template <class T>
-void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out, T* packed);
+void multiply(const T* q, const product_memory<T>& x, const matrix<T>& out);
 // True if A is positive definite. `scratch` has n^2 elements.
 template <class T>
 bool invert_negated(const symmetric<T>& s, T* a, T* scratch);

@@ -126,29 +126,29 @@ void to_panels(const symmetric<T>& s, T* rows, T* panels) {
 }  // namespace
 
 template <class T>
-void gram(const matrix<const T>& x, T* packed, T* r) {
+void gram(const product_memory<T>& x, T* r) {
   const symmetric<T> s(small_side(x.rows, x.cols));
   {
     const blas_call call;
-    blas::syrk(is_tall(x) ? CblasTrans : CblasNoTrans, narrow(s.n),
-               narrow(std::max(x.rows, x.cols)), x.data, narrow(x.stride), packed);
+    blas::syrk(is_tall(x.rows, x.cols) ? CblasTrans : CblasNoTrans, narrow(s.n),
+               narrow(std::max(x.rows, x.cols)), x.packed, narrow(x.cols), x.scratch);
   }
-  to_panels(s, packed, r);
+  to_panels(s, x.scratch, r);
 }
 
 template <class T>
-void multiply(const T* q, const matrix<const T>& x, const matrix<T>& out, T* packed) {
+void multiply(const T* q, const product_memory<T>& x, const matrix<T>& out) {
   const symmetric<T> s(small_side(x.rows, x.cols));
-  to_rows(s, q, packed, false);
+  to_rows(s, q, x.scratch, false);
   const blas_call call;
-  blas::symm(is_tall(x) ? CblasRight : CblasLeft, narrow(x.rows), narrow(x.cols), packed,
-             narrow(s.n), x.data, narrow(x.stride), out.data, narrow(out.stride));
+  blas::symm(is_tall(x.rows, x.cols) ? CblasRight : CblasLeft, narrow(x.rows), narrow(x.cols),
+             x.scratch, narrow(s.n), x.packed, narrow(x.cols), out.data, narrow(out.stride));
 }
 
 template <class T>
-void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* packed) {
+void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* scratch) {
   const int64_t square = s.n * s.n;
-  T* const b_rows = packed + square;
+  T* const b_rows = scratch + square;
   T* const c_rows = b_rows + square;
   to_rows(s, b, b_rows, true);
   {
@@ -157,9 +157,9 @@ void commuting_product(const symmetric<T>& s, const T* a, const T* b, T* c, T* p
       const blas_call call;
       blas::syrk(CblasNoTrans, n, n, b_rows, n, c_rows);
     } else {
-      to_rows(s, a, packed, false);
+      to_rows(s, a, scratch, false);
       const blas_call call;
-      blas::symm(CblasLeft, n, n, packed, n, b_rows, n, c_rows, n);
+      blas::symm(CblasLeft, n, n, scratch, n, b_rows, n, c_rows, n);
     }
   }
   to_panels(s, c_rows, c);
@@ -212,8 +212,8 @@ int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
 }
 
 #define STEEPEST_INSTANTIATE(T)                                                               \
-  template void openblas::gram(const matrix<const T>&, T*, T*);                               \
-  template void openblas::multiply(const T*, const matrix<const T>&, const matrix<T>&, T*);   \
+  template void openblas::gram(const product_memory<T>&, T*);                                 \
+  template void openblas::multiply(const T*, const product_memory<T>&, const matrix<T>&);     \
   template void openblas::commuting_product(const symmetric<T>&, const T*, const T*, T*, T*); \
   template bool openblas::invert_negated(const symmetric<T>&, T*, T*);                        \
   template void product(const matrix<const T>&, const matrix<const T>&, const matrix<T>&);    \

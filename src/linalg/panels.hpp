@@ -81,6 +81,9 @@ struct bf16_kernels {
   // `to`, width rows of words, is zero.
   void (*pack_rows)(const float* from, int64_t stride, int64_t rows, int64_t columns,
                     bf16_pair* to);
+  // A tile of words, width / 2 rows, as that of the transposed matrix: the pairs of `from` lie
+  // along its columns, those of `to` along its rows.
+  void (*turn)(const bf16_pair* from, bf16_pair* to);
 };
 
 struct linalg_kernels {

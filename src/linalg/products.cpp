@@ -42,31 +42,35 @@ int64_t most_panels(int64_t length) {
       cached / (std::min(length, kept) * panel_width<T> * static_cast<int64_t>(sizeof(T))), 1,
       most_beside);
 }
+template <class T>
+int64_t panels_in_unit(const steepest_context& context, int64_t panels, int64_t length) {
+  return std::clamp<int64_t>(panels / (4 * context.threads), 1, most_panels<T>(length));
+}
 
 template <class T>
 tile_part part_at(const matrix<T>& x, int64_t row, int64_t col, int64_t width) {
   return {row, col, std::min(panel_width<T>, x.rows - row), std::min(width, x.cols - col)};
 }
 
+// `stride` columns of X from `col` on, and zero where X has none.
 template <class T>
-void load_part(const tile_source<T>& x, int64_t row, int64_t col, bool below, T* to,
-               int64_t stride) {
+void load_part(const tile_source<T>& x, int64_t row, int64_t col, T* to, int64_t stride) {
   constexpr int64_t w = panel_width<T>;
   const tile_part part = part_at(x.stored, row, col, stride);
   if (part.rows < w || part.cols < stride) std::fill(to, to + w * stride, T{0});
-  if (x.load != nullptr) return x.load(x.self, part, below, to, stride);
+  if (part.rows <= 0) return;
+  if (x.load != nullptr) return x.load(x.self, part, to, stride);
   const T* from = x.stored.data + row * x.stored.stride + col;
   for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride)
     std::memcpy(to, from, static_cast<size_t>(part.cols) * sizeof(T));
 }
 
 template <class T>
-void store_tile(const tile_sink<T>& out, const tile_part& part, const T* tile) {
-  constexpr int64_t w = panel_width<T>;
-  if (out.store != nullptr) return out.store(out.self, part, tile);
+void store_part(const tile_sink<T>& out, const tile_part& part, const T* from, int64_t stride) {
+  if (out.store != nullptr) return out.store(out.self, part, from, stride);
   T* to = out.stored.data + part.row * out.stored.stride + part.col;
-  for (int64_t r = 0; r < part.rows; ++r, to += out.stored.stride, tile += w)
-    std::memcpy(to, tile, static_cast<size_t>(part.cols) * sizeof(T));
+  for (int64_t r = 0; r < part.rows; ++r, to += out.stored.stride, from += stride)
+    std::memcpy(to, from, static_cast<size_t>(part.cols) * sizeof(T));
 }
 
 // How the loops below see operands that are stored in their own type.
@@ -74,56 +78,78 @@ template <class T>
 struct plain_operands {
   using word = T;
   static constexpr int64_t w = panel_width<T>;
+  static constexpr int64_t k_in_word = 1;
   const panel_kernels<T>& kernels;
 
-  // Rows of a panel for `k` rows of the operand.
-  static int64_t length(int64_t k) { return panel_count<T>(k) * w; }
   void tile(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
   }
-  // Panel `index` of the columns of X; `length` rows are wanted, and zero where X has none.
-  void pack_columns(const tile_source<T>& x, int64_t index, int64_t length, T* to) const {
-    for (int64_t k = 0; k < length; k += w) load_part(x, k, index * w, true, to + k * w, w);
+  // Rows of a panel from w rows of w elements.
+  void pack(const T* from, int64_t stride, T* to) const {
+    for (int64_t r = 0; r < w; ++r, from += stride, to += w) std::memcpy(to, from, w * sizeof(T));
   }
-  // Panel `index` of the transpose: w rows of X, turned tile by tile.
-  void pack_rows(const tile_source<T>& x, int64_t index, T* to) const {
-    alignas(64) T tile[w * w];
-    for (int64_t k = 0; k < x.stored.cols; k += w) {
-      load_part(x, index * w, k, false, tile, w);
-      kernels.transpose(tile, w, w, w, to + k * w);
-    }
+  // Rows of a panel of the transpose from w rows of `cols` elements.
+  void pack_transposed(const T* from, int64_t cols, T* to) const {
+    for (int64_t k = 0; k < cols; k += w) kernels.transpose(from + k, cols, w, w, to + k * w);
   }
+  // A tile of packed X as one of packed X^T.
+  void turn(const T* from, T* to) const { kernels.transpose(from, w, w, w, to); }
 };
 
 // Operands rounded to bf16, two k to a word.
 struct bf16_operands {
   using word = bf16_pair;
   static constexpr int64_t w = panel_width<float>;
+  static constexpr int64_t k_in_word = 2;
   const bf16_kernels& kernels;
 
-  static int64_t length(int64_t k) { return (k + 2 * w - 1) / (2 * w) * w; }
   void tile(const word* a, const word* b, int64_t k, float* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
   }
-  void pack_columns(const tile_source<float>& x, int64_t index, int64_t length, word* to) const {
-    alignas(64) float tile[w * w];
-    for (int64_t k = 0; k < 2 * length; k += w) {
-      if (k < x.stored.rows)
-        load_part(x, k, index * w, true, tile, w);
-      else
-        std::fill(tile, tile + w * w, 0.0F);
-      for (int64_t row = 0; row < w; row += 2, to += w)
-        kernels.pack_columns(tile + row * w, tile + (row + 1) * w, false, to);
-    }
+  void pack(const float* from, int64_t stride, word* to) const {
+    for (int64_t r = 0; r < w; r += 2, from += 2 * stride, to += w)
+      kernels.pack_columns(from, from + stride, false, to);
   }
-  void pack_rows(const tile_source<float>& x, int64_t index, word* to) const {
-    alignas(64) float tiles[2 * w * w];
-    for (int64_t k = 0; k < x.stored.cols; k += 2 * w) {
-      load_part(x, index * w, k, false, tiles, 2 * w);
-      kernels.pack_rows(tiles, 2 * w, w, 2 * w, to + k / 2 * w);
-    }
+  void pack_transposed(const float* from, int64_t cols, word* to) const {
+    for (int64_t k = 0; k < cols; k += 2 * w)
+      kernels.pack_rows(from + k, cols, w, 2 * w, to + k / 2 * w);
   }
+  void turn(const word* from, word* to) const { kernels.turn(from, to); }
 };
+
+// Rows of a panel for `k` rows of an operand.
+template <class Operands>
+constexpr int64_t panel_length(int64_t k) {
+  constexpr int64_t whole = Operands::w * Operands::k_in_word;
+  return (k + whole - 1) / whole * Operands::w;
+}
+
+// Rows [row, row + w) of panels [first, last) of X, which are `length` rows long.
+template <class T, class Operands>
+void pack_strip(const Operands& operands, const tile_source<T>& x, int64_t row, int64_t first,
+                int64_t last, int64_t length, typename Operands::word* panels) {
+  constexpr int64_t w = panel_width<T>;
+  alignas(64) T strip[w * most_beside * w];
+  const int64_t stride = (last - first) * w;
+  load_part(x, row, first * w, strip, stride);
+  for (int64_t j = 0; j < last - first; ++j)
+    operands.pack(strip + j * w, stride, panels + (j * length + row / Operands::k_in_word) * w);
+}
+
+// Panel `index` of the transpose of X.
+template <class T, class Operands>
+void pack_transposed(const Operands& operands, const tile_source<T>& x, int64_t index,
+                     typename Operands::word* panel) {
+  constexpr int64_t w = panel_width<T>;
+  constexpr int64_t unit = w * Operands::k_in_word;
+  alignas(64) T strip[w * most_beside * w];
+  for (int64_t k = 0; k < x.stored.cols; k += most_beside * w) {
+    const int64_t left = (x.stored.cols - k + unit - 1) / unit * unit;
+    const int64_t cols = std::min(most_beside * w, left);
+    load_part(x, index * w, k, strip, cols);
+    operands.pack_transposed(strip, cols, panel + k / Operands::k_in_word * w);
+  }
+}
 
 // c = A^T B on and below the diagonal; panels of `length` rows.
 template <class T, class Operands>
@@ -152,118 +178,178 @@ steepest_status triangle(steepest_context& context, const Operands& operands, co
 }
 
 template <class T, class Operands>
-steepest_status gram_of(steepest_context& context, const Operands& operands,
-                        const tile_source<T>& x, typename Operands::word* packed, T* r) {
+steepest_status pack_all(steepest_context& context, const Operands& operands,
+                         const tile_source<T>& x, typename Operands::word* packed) {
   constexpr int64_t w = panel_width<T>;
   const bool tall = is_tall(x.stored);
-  const symmetric<T> s(tall ? x.stored.cols : x.stored.rows);
-  const int64_t length = operands.length(tall ? x.stored.rows : x.stored.cols);
+  const int64_t panels = panel_count<T>(tall ? x.stored.cols : x.stored.rows);
+  const int64_t length = panel_length<Operands>(tall ? x.stored.rows : x.stored.cols);
   // Moving an element costs some ten operations.
-  const double moves = 10.0 * static_cast<double>(s.rows) * static_cast<double>(length);
-  const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j, int32_t) {
-    auto* const to = packed + j * length * w;
-    if (tall)
-      operands.pack_columns(x, j, length, to);
-    else
-      operands.pack_rows(x, j, to);
+  const double moves = 10.0 * static_cast<double>(panels * w) * static_cast<double>(length);
+  const int64_t strips = tall ? length * Operands::k_in_word / w : panels;
+  return for_each_unit(context, strips, moves, [&](int64_t i, int32_t) {
+    if (!tall) return pack_transposed(operands, x, i, packed + i * length * w);
+    for (int64_t j = 0; j < panels; j += most_beside)
+      pack_strip(operands, x, i * w, j, std::min(j + most_beside, panels), length,
+                 packed + j * length * w);
   });
-  if (status != STEEPEST_OK) return status;
-  return triangle(context, operands, s, packed, packed, length, r);
 }
 
-// out = (sum of q) X, each q in panels of operands.length(n) rows.
+// The Gram matrix of a packed rows x cols X.
+template <class T, class Operands>
+steepest_status gram_of(steepest_context& context, const Operands& operands, int64_t rows,
+                        int64_t cols, const typename Operands::word* packed, T* r) {
+  return triangle(context, operands, symmetric<T>(std::min(rows, cols)), packed, packed,
+                  panel_length<Operands>(std::max(rows, cols)), r);
+}
+
+// out = (sum of q) X, each q in panels, for a packed rows x cols X.
 template <class T, class Operands>
 steepest_status multiply_by(steepest_context& context, const Operands& operands,
                             std::initializer_list<const typename Operands::word*> factors,
-                            const tile_source<T>& x, const tile_sink<T>& out,
-                            typename Operands::word* packed, T* sums) {
+                            int64_t rows, int64_t cols, const typename Operands::word* packed,
+                            const tile_sink<T>& out, typename Operands::word* scratch, T* sums) {
+  using word = typename Operands::word;
   constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(x.stored);
-  const symmetric<T> s(tall ? x.stored.cols : x.stored.rows);
-  const int64_t panels = panel_count<T>(tall ? x.stored.rows : x.stored.cols);
-  const int64_t length = operands.length(s.n);
+  const bool tall = is_tall(rows, cols);
+  const symmetric<T> s(std::min(rows, cols));
+  const int64_t panels = panel_count<T>(std::max(rows, cols));
+  const int64_t length = panel_length<Operands>(s.n);
+  const int64_t packed_length = panel_length<Operands>(std::max(rows, cols));
+  // In words.
+  constexpr int64_t tile_size = w * w / Operands::k_in_word;
   const auto flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.rows) *
                      static_cast<double>(panels * w);
-  const int64_t most = most_panels<T>(length);
-  const int64_t group = std::clamp<int64_t>(panels / (4 * context.threads), 1, most);
-  const auto place = [&](int64_t i, int64_t j) {
-    return part_at(out.stored, (tall ? j : i) * w, (tall ? i : j) * w, w);
-  };
-  return for_each_unit(
-      context, (panels + group - 1) / group, flops, [&](int64_t unit, int32_t worker) {
-        const int64_t first = unit * group;
-        const int64_t last = std::min(first + group, panels);
-        for (int64_t j = first; j < last; ++j) {
-          auto* const to = packed + j * length * w;
-          if (tall)
-            operands.pack_rows(x, j, to);
-          else
-            operands.pack_columns(x, j, length, to);
-        }
-        alignas(64) T at_once[most_beside * w * w];
-        T* const waiting = sums + worker * s.panels * most * w * w;
-        for (int64_t block = 0; block < length; block += kept) {
-          const int64_t end = std::min(block + kept, length);
-          for (int64_t i = 0; i < s.panels; ++i) {
-            T* const tiles = length > kept ? waiting + i * most * w * w : at_once;
-            for (int64_t j = first; j < last && end == length && out.expect != nullptr; ++j)
-              out.expect(out.self, place(i, j));
-            for (int64_t k = block; k < end; k += depth) {
-              const int64_t rows = std::min(depth, end - k);
-              for (int64_t j = first; j < last; ++j) {
-                const auto* const b = packed + (j * length + k) * w;
-                update how = k == 0 ? update::set : update::add;
-                for (const auto* const q : factors) {
-                  const auto* const a = q + (i * length + k) * w;
-                  operands.tile(tall ? b : a, tall ? a : b, rows, tiles + (j - first) * w * w, w,
-                                how);
-                  how = update::add;
-                }
-              }
+  const int64_t group = panels_in_unit<T>(context, panels, length);
+  // A part of `out` is one tile high. Its tiles belong to panels of X or, of a tall X, of Q.
+  const int64_t beside = tall ? 4 : group;
+  const int64_t step = tall ? beside : 1;
+  const auto unit_of = [&](int64_t unit, int32_t worker) {
+    const int64_t first = unit * group;
+    const int64_t count = std::min(group, panels - first);
+    word* const own = scratch + worker * group * length * w;
+    for (int64_t j = 0; j < count; ++j) {
+      word* const panel = own + j * length * w;
+      for (int64_t i = 0; i < s.panels; ++i)
+        operands.turn(packed + i * packed_length * w + (first + j) * tile_size,
+                      panel + i * tile_size);
+      std::fill(panel + s.panels * tile_size, panel + length * w, word{0});
+    }
+    alignas(64) T at_once[most_beside * w * w];
+    T* const waiting = sums + worker * s.panels * group * w * w;
+    for (int64_t block = 0; block < length; block += kept) {
+      const int64_t end = std::min(block + kept, length);
+      T* next = waiting;
+      // The part at panels [i, i + step) of Q and [j, j + those beside it) of ours.
+      const auto part_of = [&](int64_t i, int64_t j, int64_t tiles) {
+        const int64_t stride = tiles * w;
+        T* const c = length > kept ? next : at_once;
+        next += stride * w;
+        const tile_part part = tall ? part_at(out.stored, (first + j) * w, i * w, stride)
+                                    : part_at(out.stored, i * w, first * w, stride);
+        const int64_t calls = (end - block + depth - 1) / depth * tiles;
+        int64_t call = 0;
+        for (int64_t k = block; k < end; k += depth) {
+          const int64_t k_rows = std::min(depth, end - k);
+          for (int64_t t = 0; t < tiles; ++t, ++call) {
+            if (end == length && out.expect != nullptr) out.expect(out.self, part, call, calls);
+            const word* const of_x = own + ((tall ? j : t) * length + k) * w;
+            update how = k == 0 ? update::set : update::add;
+            for (const word* const q : factors) {
+              const word* const of_q = q + ((tall ? i + t : i) * length + k) * w;
+              operands.tile(tall ? of_x : of_q, tall ? of_q : of_x, k_rows, c + t * w, stride, how);
+              how = update::add;
             }
-            for (int64_t j = first; j < last && end == length; ++j)
-              store_tile(out, place(i, j), tiles + (j - first) * w * w);
           }
         }
-      });
+        if (end == length) store_part(out, part, c, stride);
+      };
+      for (int64_t i = 0; i < s.panels; i += step) {
+        if (!tall) part_of(i, 0, count);
+        for (int64_t j = 0; tall && j < count; ++j) part_of(i, j, std::min(beside, s.panels - i));
+      }
+    }
+  };
+  return for_each_unit(context, (panels + group - 1) / group, flops, unit_of);
 }
 
-template <class T>
-int64_t waiting_elements(const steepest_context& context, int64_t n, int64_t length) {
-  constexpr int64_t w = panel_width<T>;
-  return length <= kept ? 0 : context.threads * panel_count<T>(n) * most_panels<T>(length) * w * w;
+template <class T, class Operands>
+int64_t packed_words(int64_t rows, int64_t cols) {
+  return panel_count<T>(std::min(rows, cols)) * panel_width<T> *
+         panel_length<Operands>(std::max(rows, cols));
+}
+
+// The panels that multiply_by works with.
+template <class T, class Operands>
+int64_t unit_words(const steepest_context& context, int64_t rows, int64_t cols) {
+  const int64_t length = panel_length<Operands>(std::min(rows, cols));
+  const int64_t panels = panel_count<T>(std::max(rows, cols));
+  return context.threads * panels_in_unit<T>(context, panels, length) * length * panel_width<T>;
+}
+
+template <class T, class Operands>
+int64_t waiting_elements(const steepest_context& context, int64_t rows, int64_t cols) {
+  const int64_t n = std::min(rows, cols);
+  const int64_t length = panel_length<Operands>(n);
+  if (length <= kept) return 0;
+  const int64_t panels = panel_count<T>(std::max(rows, cols));
+  return context.threads * panel_width<T> * panel_width<T> * panel_count<T>(n) *
+         panels_in_unit<T>(context, panels, length);
 }
 
 }  // namespace
 
 template <class T>
 int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t cols) {
-  constexpr int64_t w = panel_width<T>;
-  // OpenBLAS takes up to three symmetric matrices row by row.
-  const int64_t n = uses_openblas(context) ? std::min(rows, cols) : 0;
-  return std::max(panel_count<T>(rows) * w * panel_count<T>(cols) * w, 3 * n * n);
+  return uses_openblas(context) ? rows * cols : packed_words<T, plain_operands<T>>(rows, cols);
 }
 
 template <class T>
-int64_t sum_elements(const steepest_context& context, int64_t n) {
-  return uses_openblas(context) ? 0 : waiting_elements<T>(context, n, plain_operands<T>::length(n));
+int64_t product_elements(const steepest_context& context, int64_t rows, int64_t cols) {
+  // OpenBLAS takes up to three symmetric matrices row by row.
+  const int64_t n = std::min(rows, cols);
+  if (uses_openblas(context)) return 3 * n * n;
+  return unit_words<T, plain_operands<T>>(context, rows, cols) +
+         waiting_elements<T, plain_operands<T>>(context, rows, cols);
+}
+
+template <class T>
+steepest_status copy(steepest_context& context, const tile_source<T>& x, const matrix<T>& to) {
+  constexpr int64_t w = panel_width<T>;
+  const auto moves = 10.0 * static_cast<double>(to.rows) * static_cast<double>(to.cols);
+  return for_each_unit(context, panel_count<T>(to.rows), moves, [&](int64_t i, int32_t) {
+    alignas(64) T strip[w * most_beside * w];
+    for (int64_t col = 0; col < to.cols; col += most_beside * w) {
+      const tile_part part = part_at(to, i * w, col, most_beside * w);
+      load_part(x, i * w, col, strip, most_beside * w);
+      store_part({to}, part, strip, most_beside * w);
+    }
+  });
+}
+
+template <class T>
+steepest_status pack(steepest_context& context, const panel_kernels<T>& kernels,
+                     const tile_source<T>& x, const product_memory<T>& memory) {
+  if (uses_openblas(context))
+    return copy(context, x, {memory.packed, memory.rows, memory.cols, memory.cols});
+  return pack_all(context, plain_operands<T>{kernels}, x, memory.packed);
 }
 
 template <class T>
 steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
-                     const tile_source<T>& x, T* packed, T* r) {
+                     const product_memory<T>& x, T* r) {
   if (uses_openblas(context)) {
-    openblas::gram(x.stored, packed, r);
+    openblas::gram(x, r);
     return STEEPEST_OK;
   }
-  return gram_of(context, plain_operands<T>{kernels}, x, packed, r);
+  return gram_of(context, plain_operands<T>{kernels}, x.rows, x.cols, x.packed, r);
 }
 
 template <class T>
 steepest_status commuting_product(steepest_context& context, const panel_kernels<T>& kernels,
-                                  const symmetric<T>& s, const T* a, const T* b, T* c, T* packed) {
+                                  const symmetric<T>& s, const T* a, const T* b, T* c, T* scratch) {
   if (uses_openblas(context)) {
-    openblas::commuting_product(s, a, b, c, packed);
+    openblas::commuting_product(s, a, b, c, scratch);
     return STEEPEST_OK;
   }
   return triangle(context, plain_operands<T>{kernels}, s, a, b, s.rows, c);
@@ -271,12 +357,14 @@ steepest_status commuting_product(steepest_context& context, const panel_kernels
 
 template <class T>
 steepest_status multiply(steepest_context& context, const panel_kernels<T>& kernels, const T* q,
-                         const tile_source<T>& x, const tile_sink<T>& out, T* packed, T* sums) {
+                         const product_memory<T>& x, const tile_sink<T>& out) {
   if (uses_openblas(context)) {
-    openblas::multiply(q, x.stored, out.stored, packed);
+    openblas::multiply(q, x, out.stored);
     return STEEPEST_OK;
   }
-  return multiply_by(context, plain_operands<T>{kernels}, {q}, x, out, packed, sums);
+  const int64_t units = unit_words<T, plain_operands<T>>(context, x.rows, x.cols);
+  return multiply_by(context, plain_operands<T>{kernels}, {q}, x.rows, x.cols, x.packed, out,
+                     x.scratch, x.scratch + units);
 }
 
 template <class T>
@@ -293,53 +381,42 @@ steepest_status make_full(steepest_context& context, const panel_kernels<T>& ker
 }
 
 template <class T>
-steepest_status copy(steepest_context& context, const tile_source<T>& x, const matrix<T>& to) {
-  constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(to);
-  const auto moves = 10.0 * static_cast<double>(to.rows) * static_cast<double>(to.cols);
-  const int64_t across = panel_count<T>(tall ? to.cols : to.rows);
-  return for_each_unit(context, across, moves, [&](int64_t i, int32_t) {
-    alignas(64) T tile[w * w];
-    for (int64_t j = 0; j < panel_count<T>(tall ? to.rows : to.cols); ++j) {
-      const int64_t row = (tall ? j : i) * w;
-      const int64_t col = (tall ? i : j) * w;
-      load_part(x, row, col, tall, tile, w);
-      store_tile({to}, part_at(to, row, col, w), tile);
-    }
-  });
-}
-
-template <class T>
 steepest_status store(steepest_context& context, const matrix<const T>& o,
                       const tile_sink<T>& out) {
   constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(o);
+  constexpr int64_t width = most_beside * w;
   const auto moves = 10.0 * static_cast<double>(o.rows) * static_cast<double>(o.cols);
-  const int64_t along = panel_count<T>(tall ? o.rows : o.cols);
-  return for_each_unit(context, along, moves, [&](int64_t j, int32_t) {
-    alignas(64) T tile[w * w] = {};
-    for (int64_t i = 0; i < panel_count<T>(tall ? o.cols : o.rows); ++i) {
-      const int64_t row = (tall ? j : i) * w;
-      const int64_t col = (tall ? i : j) * w;
-      if (o.data != nullptr) load_part<T>({o}, row, col, !tall, tile, w);
-      store_tile(out, part_at(o, row, col, w), tile);
+  const bool tall = is_tall(o);
+  const int64_t units = tall ? panel_count<T>(o.rows) : (o.cols + width - 1) / width;
+  return for_each_unit(context, units, moves, [&](int64_t unit, int32_t) {
+    alignas(64) T strip[w * width] = {};
+    const int64_t parts = tall ? (o.cols + width - 1) / width : panel_count<T>(o.rows);
+    for (int64_t i = 0; i < parts; ++i) {
+      const int64_t row = (tall ? unit : i) * w;
+      const int64_t col = (tall ? i : unit) * width;
+      if (o.data != nullptr) load_part<T>({o}, row, col, strip, width);
+      store_part(out, part_at(o, row, col, width), strip, width);
     }
   });
 }
 
+steepest_status pack_bf16(steepest_context& context, const bf16_kernels& kernels,
+                          const tile_source<float>& x, const bf16_memory& memory) {
+  return pack_all(context, bf16_operands{kernels}, x, memory.packed);
+}
+
 steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const tile_source<float>& x, bf16_pair* packed, float* r) {
-  return gram_of(context, bf16_operands{kernels}, x, packed, r);
+                          const bf16_memory& x, float* r) {
+  return gram_of(context, bf16_operands{kernels}, x.rows, x.cols, x.packed, r);
 }
 
 steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
-                              const float* q, bool split, const tile_source<float>& x,
-                              const tile_sink<float>& out, bf16_pair* q_words, bf16_pair* packed,
-                              float* sums) {
+                              const float* q, bool split, const bf16_memory& x,
+                              const tile_sink<float>& out) {
   constexpr int64_t w = panel_width<float>;
-  const symmetric<float> s(std::min(x.stored.rows, x.stored.cols));
-  const int64_t length = bf16_operands::length(s.n);
-  bf16_pair* const rest = q_words + s.panels * length * w;
+  const symmetric<float> s(std::min(x.rows, x.cols));
+  const int64_t length = panel_length<bf16_operands>(s.n);
+  bf16_pair* const rest = x.factor + s.panels * length * w;
   const double moves = 10.0 * static_cast<double>(s.elements());
   const auto status = for_each_unit(context, s.panels, moves, [&](int64_t j, int32_t) {
     const float zeros[w] = {};
@@ -348,46 +425,50 @@ steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& ker
       const float* const first = inside ? q + s.panel(j) + 2 * k * w : zeros;
       const float* const second = inside ? first + w : zeros;
       const int64_t to = (j * length + k) * w;
-      kernels.pack_columns(first, second, false, q_words + to);
+      kernels.pack_columns(first, second, false, x.factor + to);
       if (split) kernels.pack_columns(first, second, true, rest + to);
     }
   });
   if (status != STEEPEST_OK) return status;
-  const bf16_operands operands{kernels};
-  return split ? multiply_by(context, operands, {q_words, rest}, x, out, packed, sums)
-               : multiply_by(context, operands, {q_words}, x, out, packed, sums);
-}
-
-int64_t bf16_sum_elements(const steepest_context& context, int64_t n) {
-  return waiting_elements<float>(context, n, bf16_operands::length(n));
+  const auto by = [&](std::initializer_list<const bf16_pair*> factors) {
+    return multiply_by(context, bf16_operands{kernels}, factors, x.rows, x.cols, x.packed, out,
+                       x.scratch, x.sums);
+  };
+  return split ? by({x.factor, rest}) : by({x.factor});
 }
 
 int64_t bf16_packed_words(int64_t rows, int64_t cols) {
-  const int64_t w = panel_width<float>;
-  const auto words = [&](int64_t across, int64_t along) {
-    return panel_count<float>(across) * w * bf16_operands::length(along);
-  };
-  return std::max(words(rows, cols), words(cols, rows));
+  return packed_words<float, bf16_operands>(rows, cols);
+}
+
+int64_t bf16_product_words(const steepest_context& context, int64_t rows, int64_t cols) {
+  return unit_words<float, bf16_operands>(context, rows, cols);
+}
+
+int64_t bf16_sum_elements(const steepest_context& context, int64_t rows, int64_t cols) {
+  return waiting_elements<float, bf16_operands>(context, rows, cols);
 }
 
 int64_t bf16_factor_words(int64_t n, bool split) {
-  return (split ? 2 : 1) * panel_count<float>(n) * panel_width<float> * bf16_operands::length(n);
+  return (split ? 2 : 1) * panel_count<float>(n) * panel_width<float> *
+         panel_length<bf16_operands>(n);
 }
 
-#define STEEPEST_INSTANTIATE(T)                                                                \
-  template int64_t packed_elements<T>(const steepest_context&, int64_t, int64_t);              \
-  template int64_t sum_elements<T>(const steepest_context&, int64_t);                          \
-  template steepest_status gram(steepest_context&, const panel_kernels<T>&,                    \
-                                const tile_source<T>&, T*, T*);                                \
-  template steepest_status commuting_product(steepest_context&, const panel_kernels<T>&,       \
-                                             const symmetric<T>&, const T*, const T*, T*, T*); \
-  template steepest_status multiply(steepest_context&, const panel_kernels<T>&, const T*,      \
-                                    const tile_source<T>&, const tile_sink<T>&, T*, T*);       \
-  template steepest_status make_full(steepest_context&, const panel_kernels<T>&,               \
-                                     const symmetric<T>&, T*);                                 \
-  template steepest_status copy(steepest_context&, const tile_source<T>&, const matrix<T>&);   \
-  template steepest_status store(steepest_context&, const matrix<const T>&,                    \
-                                 const tile_sink<T>&);
+#define STEEPEST_INSTANTIATE(T)                                                                    \
+  template int64_t packed_elements<T>(const steepest_context&, int64_t, int64_t);                  \
+  template int64_t product_elements<T>(const steepest_context&, int64_t, int64_t);                 \
+  template steepest_status pack(steepest_context&, const panel_kernels<T>&, const tile_source<T>&, \
+                                const product_memory<T>&);                                         \
+  template steepest_status gram(steepest_context&, const panel_kernels<T>&,                        \
+                                const product_memory<T>&, T*);                                     \
+  template steepest_status commuting_product(steepest_context&, const panel_kernels<T>&,           \
+                                             const symmetric<T>&, const T*, const T*, T*, T*);     \
+  template steepest_status multiply(steepest_context&, const panel_kernels<T>&, const T*,          \
+                                    const product_memory<T>&, const tile_sink<T>&);                \
+  template steepest_status make_full(steepest_context&, const panel_kernels<T>&,                   \
+                                     const symmetric<T>&, T*);                                     \
+  template steepest_status copy(steepest_context&, const tile_source<T>&, const matrix<T>&);       \
+  template steepest_status store(steepest_context&, const matrix<const T>&, const tile_sink<T>&);
 STEEPEST_INSTANTIATE(float)
 STEEPEST_INSTANTIATE(double)
 

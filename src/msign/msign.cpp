@@ -37,8 +37,8 @@ bool has_poles(const msign_plan& plan) {
   return plan.method == STEEPEST_MSIGN_RATIONAL || plan.method == STEEPEST_MSIGN_ACCURATE;
 }
 
-// Whether all of X has to be in memory, with strides of 32 bits: for OpenBLAS and LAPACK.
-bool in_memory(const steepest_context& context, const msign_plan& plan) {
+// Whether OpenBLAS or LAPACK takes X and gives O, with strides of 32 bits.
+bool by_openblas(const steepest_context& context, const msign_plan& plan) {
   return plan.method == STEEPEST_MSIGN_SVD || linalg::uses_openblas(context);
 }
 
@@ -70,16 +70,17 @@ bool norm_in_advance(const msign_plan& plan) {
 template <class T>
 bool output_is_direct(const steepest_context& context, const msign_plan& plan) {
   if (!plan.tiles) return plan.storage == dtype_of<T>;
-  return !in_memory(context, plan) && (!plan.o_norm || norm_in_advance(plan));
+  return !by_openblas(context, plan) && (!plan.o_norm || norm_in_advance(plan));
 }
 
-// What one call works in. Symmetric matrices are n x n in panels, `x` and `y` as large as X.
+// What one call works in. Symmetric matrices are n x n in panels, `x` as large as X.
 template <class T>
 struct scratch {
   squares* partial;
-  T *x, *y, *packed, *sums;
+  T* x;
+  linalg::product_memory<T> products;
+  linalg::bf16_memory narrow;  // for products in bf16
   T *r, *q, *w[together], *z, *t, *inversion;
-  linalg::bf16_pair *packed_words, *q_words;
   T *s, *u, *vt, *work;  // of the singular value decomposition
   int64_t work_size;
   int32_t* integers;
@@ -93,16 +94,23 @@ struct scratch {
     const int64_t in_step = std::min(plan.steps, together);
     const int64_t square = layout.elements();
     partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
-    const bool several = in_memory(context, plan) || iterates(plan);
-    x = memory.take<T>(several || !output_is_direct<T>(context, plan) ? rows * cols : 0);
-    y = memory.take<T>(several ? rows * cols : 0);
+    x = memory.take<T>(by_openblas(context, plan) || iterates(plan) ||
+                               !output_is_direct<T>(context, plan)
+                           ? rows * cols
+                           : 0);
     const bool bf16 = plan.compute == STEEPEST_BF16;
-    packed = memory.take<T>(bf16 ? 0 : linalg::packed_elements<T>(context, rows, cols));
-    packed_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_packed_words(rows, cols) : 0);
-    q_words = memory.take<linalg::bf16_pair>(bf16 ? linalg::bf16_factor_words(n, plan.split) : 0);
-    sums = memory.take<T>(svd    ? 0
-                          : bf16 ? linalg::bf16_sum_elements(context, n)
-                                 : linalg::sum_elements<T>(context, n));
+    const auto words = [&](int64_t count) {
+      return memory.take<linalg::bf16_pair>(bf16 ? count : 0);
+    };
+    products = {rows, cols,
+                memory.take<T>(bf16 ? 0 : linalg::packed_elements<T>(context, rows, cols)),
+                memory.take<T>(bf16 ? 0 : linalg::product_elements<T>(context, rows, cols))};
+    narrow = {rows,
+              cols,
+              words(linalg::bf16_packed_words(rows, cols)),
+              words(linalg::bf16_product_words(context, rows, cols)),
+              words(linalg::bf16_factor_words(n, plan.split)),
+              memory.take<float>(bf16 ? linalg::bf16_sum_elements(context, rows, cols) : 0)};
     r = memory.take<T>(square);  // also for ||O O^T - I||
     // The sum over the poles is formed in the first inverse, if there is one round of them.
     const bool sum_in_place = has_poles(plan) && plan.steps <= together;
@@ -174,7 +182,7 @@ class computation {
     factor_ = std::abs(exponent) > 20 ? std::ldexp(1.0, -exponent) : 1.0;
     norm_ = factor_ == 1 ? norm.norm : std::ldexp(norm.root, -exponent - scaled_by);
     if (from_.tiles == nullptr || factor_ != 1) open();
-    if (!failed_) failed_ = dispatch(x_);
+    if (!failed_) failed_ = dispatch();
     if (failed_) return failed_;
     result_.norm /= factor_;
     if (output_.data == nullptr) return {};
@@ -192,6 +200,8 @@ class computation {
   }
 
  private:
+  static constexpr int64_t tile = linalg::panel_width<float>;
+
   scratch<T> make_scratch(std::byte* memory) const {
     arena slices(memory);
     return scratch<T>(slices, context_, plan_, rows_, cols_);
@@ -201,34 +211,27 @@ class computation {
   static stored_matrix stored(const matrix<T>& x) { return {x.data, x.stride, dtype_of<T>}; }
   static tile_source<T> source(const matrix<T>& x) { return {read_only(x)}; }
 
-  // Memory for a matrix like X that is not X itself.
-  matrix<T> beside(const tile_source<T>& x) const {
-    return whole(x.stored.data == scratch_.x ? scratch_.y : scratch_.x);
-  }
-
   // ------------------------------------------------------------------ the ends
 
-  // X, and its Gram matrix in scratch_.r, from which everything but LAPACK starts.
+  // Packs X and forms its Gram matrix in scratch_.r, from which everything starts but LAPACK, which
+  // takes X in scratch_.x.
   void open() {
     const stored_matrix& from = from_.stored;
-    const bool narrow = in_memory(context_, plan_);
     single_ = (from_.tiles != nullptr ? from_.tiles->dtype : from.dtype) != STEEPEST_F64 ||
               sizeof(T) == 4;
-    const bool as_it_is = from_.tiles == nullptr && from.dtype == dtype_of<T> && factor_ == 1;
-    x_ = {{as_it_is ? static_cast<const T*>(from.data) : nullptr, rows_, cols_, from.stride}};
-    if (!as_it_is) {
-      x_.self = this;
-      x_.load = [](void* self, const tile_part& part, bool below, T* to, int64_t stride) {
-        static_cast<computation*>(self)->load(part, below, to, stride);
+    tile_source<T> x = {{nullptr, rows_, cols_, 0}};
+    if (from_.tiles == nullptr && from.dtype == dtype_of<T> && factor_ == 1) {
+      x.stored = {static_cast<const T*>(from.data), rows_, cols_, from.stride};
+    } else {
+      x.self = this;
+      x.load = [](void* self, const tile_part& part, T* to, int64_t stride) {
+        static_cast<computation*>(self)->load(part, to, stride);
       };
     }
-    if (narrow && (!as_it_is || from.stride > INT32_MAX || from.data == to_.stored.data ||
-                   plan_.method == STEEPEST_MSIGN_SVD)) {
-      const tile_source<T> given = x_;
-      check(linalg::copy(context_, given, whole(scratch_.x)));
-      x_ = source(whole(scratch_.x));
-    }
-    if (plan_.method != STEEPEST_MSIGN_SVD) gram(x_);
+    if (plan_.method == STEEPEST_MSIGN_SVD)
+      check(linalg::copy(context_, x, whole(scratch_.x)));
+    else
+      gram(x);
   }
 
   failure measure(norm_result& norm) {
@@ -247,7 +250,7 @@ class computation {
     return failed_;
   }
 
-  void load(const tile_part& part, bool below, T* to, int64_t stride) {
+  void load(const tile_part& part, T* to, int64_t stride) {
     if (from_.tiles == nullptr) {
       const stored_matrix& from = from_.stored;
       const int64_t size = dtype_size(from.dtype);
@@ -258,19 +261,33 @@ class computation {
       return;
     }
     if (from_.tiles->dtype == dtype_of<T> && factor_ == 1)
-      return from_.tiles->load(part, below, to, stride);
-    alignas(64) double given[2 * linalg::panel_width<float> * linalg::panel_width<float>] = {};
-    from_.tiles->load(part, below, given, stride);
-    context_.tables->convert.scaled(given, from_.tiles->dtype, to, dtype_of<T>, part.rows * stride,
-                                    factor_);
+      return from_.tiles->load(part, to, stride);
+    // Tile by tile, in the other type.
+    alignas(64) double given[tile * tile];
+    for (int64_t col = 0; col < part.cols; col += tile) {
+      const tile_part some = {part.row, part.col + col, part.rows, std::min(tile, part.cols - col)};
+      std::fill(given, given + tile * tile, 0.0);
+      from_.tiles->load(some, given, tile);
+      const int64_t size = dtype_size(from_.tiles->dtype);
+      for (int64_t r = 0; r < part.rows; ++r)
+        context_.tables->convert.scaled(reinterpret_cast<std::byte*>(given) + r * tile * size,
+                                        from_.tiles->dtype, to + r * stride + col, dtype_of<T>,
+                                        some.cols, factor_);
+    }
   }
 
-  void store(const tile_part& part, const T* tile) {
-    constexpr int64_t w = linalg::panel_width<T>;
-    if (plan_.storage == dtype_of<T>) return to_.tiles->store(part, tile, w);
-    alignas(64) double wanted[w * w];
-    context_.tables->convert.scaled(tile, dtype_of<T>, wanted, plan_.storage, w * w, 1.0);
-    to_.tiles->store(part, wanted, w);
+  void store(const tile_part& part, const T* from, int64_t stride) {
+    if (plan_.storage == dtype_of<T>) return to_.tiles->store(part, from, stride);
+    alignas(64) double wanted[tile * tile];
+    for (int64_t col = 0; col < part.cols; col += tile) {
+      const tile_part some = {part.row, part.col + col, part.rows, std::min(tile, part.cols - col)};
+      const int64_t size = dtype_size(plan_.storage);
+      for (int64_t r = 0; r < part.rows; ++r)
+        context_.tables->convert.scaled(from + r * stride + col, dtype_of<T>,
+                                        reinterpret_cast<std::byte*>(wanted) + r * tile * size,
+                                        plan_.storage, some.cols, 1.0);
+      to_.tiles->store(some, wanted, tile);
+    }
   }
 
   // O, or zeros, to where it is wanted.
@@ -289,39 +306,45 @@ class computation {
   tile_sink<T> sink() {
     return {{nullptr, rows_, cols_, 0},
             this,
-            [](void* self, const tile_part& part) {
-              static_cast<computation*>(self)->to_.tiles->expect(part);
+            [](void* self, const tile_part& part, int64_t call, int64_t calls) {
+              static_cast<computation*>(self)->to_.tiles->expect(part, call, calls);
             },
-            [](void* self, const tile_part& part, const T* tile) {
-              static_cast<computation*>(self)->store(part, tile);
+            [](void* self, const tile_part& part, const T* from, int64_t stride) {
+              static_cast<computation*>(self)->store(part, from, stride);
             }};
   }
 
   // O = Q X: the last product.
-  failure finish(T* q, const tile_source<T>& x) {
+  failure finish(T* q) {
     make_full(q);
     if (failed_) return failed_;
     if (plan_.tiles && output_is_direct<T>(context_, plan_)) {
       to_.tiles->begin(result_.o_norm);
-      multiply(q, x, sink());
+      multiply(q, sink());
       return failed_;
     }
-    const stored_matrix& to = to_.stored;
-    const bool direct = output_is_direct<T>(context_, plan_) &&
-                        !(in_memory(context_, plan_) && to.stride > INT32_MAX);
-    output_ = direct ? matrix<T>{static_cast<T*>(to.data), rows_, cols_, to.stride} : beside(x);
-    multiply(q, x, {output_});
+    output_ = destination();
+    multiply(q, {output_});
     return failed_;
   }
 
-  failure dispatch(const tile_source<T>& x) {
+  // The caller's own memory or ours.
+  matrix<T> destination() const {
+    const stored_matrix& to = to_.stored;
+    const bool direct = output_is_direct<T>(context_, plan_) &&
+                        !(by_openblas(context_, plan_) && to.stride > INT32_MAX);
+    return direct ? matrix<T>{static_cast<T*>(to.data), rows_, cols_, to.stride}
+                  : whole(scratch_.x);
+  }
+
+  failure dispatch() {
     switch (plan_.method) {
-      case STEEPEST_MSIGN_NEWTON_SCHULZ: return newton_schulz(x);
-      case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return gram_newton_schulz(x);
-      case STEEPEST_MSIGN_RATIONAL: return rational(x);
-      case STEEPEST_MSIGN_HALLEY: return halley(x);
-      case STEEPEST_MSIGN_ACCURATE: return accurate(x);
-      default: return svd(x);
+      case STEEPEST_MSIGN_NEWTON_SCHULZ: return newton_schulz();
+      case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return gram_newton_schulz();
+      case STEEPEST_MSIGN_RATIONAL: return rational();
+      case STEEPEST_MSIGN_HALLEY: return halley();
+      case STEEPEST_MSIGN_ACCURATE: return accurate();
+      default: return svd();
     }
   }
 
@@ -334,10 +357,10 @@ class computation {
   // a_k = f(k) for every index k of the lower triangle.
   template <class F>
   void fill_lower(T* a, F f) {
-    constexpr int64_t tile = linalg::panel_width<T> * linalg::panel_width<T>;
+    constexpr int64_t size = linalg::panel_width<T> * linalg::panel_width<T>;
     const int64_t tiles = layout_.lower_tiles();
     // Tiles follow each other within a panel.
-    check(for_each_row_group(context_, row_groups(tiles, tile),
+    check(for_each_row_group(context_, row_groups(tiles, size),
                              [&](int64_t from, int64_t to, int64_t) {
                                int64_t j = 0;
                                int64_t i = from;
@@ -345,7 +368,7 @@ class computation {
                                i += j;
                                for (int64_t count = from; count < to; ++count) {
                                  const int64_t begin = layout_.tile(i, j);
-                                 for (int64_t k = begin; k < begin + tile; ++k) a[k] = f(k);
+                                 for (int64_t k = begin; k < begin + size; ++k) a[k] = f(k);
                                  if (++i == layout_.panels) i = ++j;
                                }
                              }));
@@ -356,31 +379,42 @@ class computation {
   }
 
   void make_full(T* a) { check(linalg::make_full(context_, kernels_, layout_, a)); }
+  // The Gram matrix of X.
   void gram(const tile_source<T>& x) {
     if constexpr (sizeof(T) == 4)
+      if (plan_.compute == STEEPEST_BF16) {
+        check(linalg::pack_bf16(context_, context_.tables->linalg.bf16, x, scratch_.narrow));
+        return gram();
+      }
+    check(linalg::pack(context_, kernels_, x, scratch_.products));
+    gram();
+  }
+  // The same for the X of the last time.
+  void gram() {
+    if constexpr (sizeof(T) == 4)
       if (plan_.compute == STEEPEST_BF16)
-        return check(linalg::gram_bf16(context_, context_.tables->linalg.bf16, x,
-                                       scratch_.packed_words, scratch_.r));
-    check(linalg::gram(context_, kernels_, x, scratch_.packed, scratch_.r));
+        return check(
+            linalg::gram_bf16(context_, context_.tables->linalg.bf16, scratch_.narrow, scratch_.r));
+    check(linalg::gram(context_, kernels_, scratch_.products, scratch_.r));
   }
   void commuting_product(const T* a, const T* b, T* c) {
-    check(linalg::commuting_product(context_, kernels_, layout_, a, b, c, scratch_.packed));
+    check(
+        linalg::commuting_product(context_, kernels_, layout_, a, b, c, scratch_.products.scratch));
   }
-  void multiply(const T* q, const tile_source<T>& x, const tile_sink<T>& out) {
+  // out = Q X for the X of the last Gram matrix.
+  void multiply(const T* q, const tile_sink<T>& out) {
     if constexpr (sizeof(T) == 4)
       if (plan_.compute == STEEPEST_BF16)
         return check(linalg::multiply_bf16(context_, context_.tables->linalg.bf16, q, plan_.split,
-                                           x, out, scratch_.q_words, scratch_.packed_words,
-                                           scratch_.sums));
-    check(linalg::multiply(context_, kernels_, q, x, out, scratch_.packed, scratch_.sums));
+                                           scratch_.narrow, out));
+    check(linalg::multiply(context_, kernels_, q, scratch_.products, out));
   }
   // X <- Q X, on the way to O.
-  void advance(T* q, tile_source<T>& x) {
-    const matrix<T> next = beside(x);
+  void advance(T* q) {
+    const matrix<T> next = whole(scratch_.x);
     make_full(q);
-    multiply(q, x, {next});
-    x = source(next);
-    gram(x);
+    multiply(q, {next});
+    gram(source(next));
   }
   bool invert_negated(T* const* matrices, int64_t count) {
     bool not_definite = false;
@@ -471,7 +505,7 @@ class computation {
     fill_lower(a, [=](int64_t k) { return f * a[k]; });
   }
 
-  failure newton_schulz(tile_source<T> x) {
+  failure newton_schulz() {
     T* const a = scratch_.r;
     T* const p = scratch_.q;
     if (const failure failed = normalize(a)) return failed;
@@ -479,13 +513,13 @@ class computation {
     for (int64_t step = 0; step < plan_.steps; ++step) {
       if (!step_matrix(plan_.coefficients.row(step), a, p)) return unstable();
       if (step == 0) scale_lower(p, 1 / divisor_);
-      if (step + 1 < plan_.steps) advance(p, x);
+      if (step + 1 < plan_.steps) advance(p);
     }
     result_.steps = static_cast<int32_t>(plan_.steps);
-    return finish(p, x);
+    return finish(p);
   }
 
-  failure gram_newton_schulz(tile_source<T> x) {
+  failure gram_newton_schulz() {
     T* const r = scratch_.r;
     T* const p = scratch_.w[0];
     T* q = scratch_.q;
@@ -497,7 +531,7 @@ class computation {
     for (int64_t step = 0; step < plan_.steps; ++step) {
       if (step > 0 && restarts_before(plan_, step + 1)) {
         scale_lower(q, std::exchange(factor, 1.0));
-        advance(q, x);
+        advance(q);
         fresh = true;
       }
       if (!step_matrix(plan_.coefficients.row(step), r, p)) return unstable();
@@ -524,7 +558,7 @@ class computation {
     if (!std::isfinite(square_sum(q))) return unstable();
     scale_lower(q, factor);
     result_.steps = static_cast<int32_t>(plan_.steps);
-    return finish(q, x);
+    return finish(q);
   }
 
   // ------------------------------------------------------------------ rational functions
@@ -601,7 +635,7 @@ class computation {
     return f.scale * std::sqrt(std::max(total, 0.0));
   }
 
-  failure rational(const tile_source<T>& x) {
+  failure rational() {
     if (const failure failed = normalize(scratch_.r)) return failed;
     const auto poles = static_cast<int>(plan_.steps);
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
@@ -609,19 +643,19 @@ class computation {
     });
     if (failed) return failed;
     result_.steps = poles;
-    return finish(scratch_.q, x);
+    return finish(scratch_.q);
   }
 
-  failure halley(const tile_source<T>& x) {
+  failure halley() {
     if (const failure failed = normalize(scratch_.r)) return failed;
     bool first = true;
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
-      if (!std::exchange(first, false)) gram(x);
+      if (!std::exchange(first, false)) gram();
       scale_lower(scratch_.r, 1 / (divisor_ * divisor_));
       return halley_matrix(l);
     });
     if (failed) return failed;
-    return finish(scratch_.q, x);
+    return finish(scratch_.q);
   }
 
   // In fp32 it ends before plan_.steps once the interval has shrunk to 1: a further step would only
@@ -667,7 +701,7 @@ class computation {
   }
 
   // Two compositions of Zolotarev functions at most, then X <- 1.5 X - 0.5 X X^T X.
-  failure accurate(tile_source<T> x) {
+  failure accurate() {
     T* const r = scratch_.r;
     if (const failure failed = normalize(r)) return failed;
     // ||R^-1||_F is at least 1 / (least s^2), and at most sqrt(n) times that.
@@ -687,17 +721,17 @@ class computation {
     });
     if (failed) return failed;
     double error = msign::zolotarev_for(result_.lower_bound, first).error;
-    advance(scratch_.q, x);
+    advance(scratch_.q);
     if (second > 0) {
       if (!zolotarev_matrix(msign::zolotarev_for((1 - error) / (1 + error), second), r, 1 + error))
         return unstable();
-      advance(scratch_.q, x);
+      advance(scratch_.q);
     }
     T* const q = scratch_.q;
     fill_lower(q, [=](int64_t k) { return T{-0.5} * r[k]; });
     add_to_diagonal(q, T{1.5});
     result_.steps = first + second;
-    return finish(q, x);
+    return finish(q);
   }
 
   // The fewest poles in all whose band the last step squares to below 1e-7.
@@ -724,15 +758,13 @@ class computation {
 
   // ------------------------------------------------------------------ singular value decomposition
 
-  failure svd(const tile_source<T>& x) {
+  failure svd() {
     result_.norm = norm_;
-    const stored_matrix& to = to_.stored;
-    const bool direct = output_is_direct<T>(context_, plan_) && to.stride <= INT32_MAX;
-    output_ = direct ? matrix<T>{static_cast<T*>(to.data), rows_, cols_, to.stride} : beside(x);
+    output_ = destination();
     if (layout_.n == 1) {
       result_.rank = 1;
-      const stored_matrix from = {const_cast<T*>(x.stored.data), x.stored.stride, dtype_of<T>};
-      if (scale_matrix(context_, rows_, cols_, from, stored(output_), 1 / norm_) != STEEPEST_OK)
+      if (scale_matrix(context_, rows_, cols_, stored(whole(scratch_.x)), stored(output_),
+                       1 / norm_) != STEEPEST_OK)
         return executor_failed;
       return {};
     }
@@ -760,7 +792,6 @@ class computation {
   scratch<T> scratch_;
   msign_input from_;
   msign_output to_;
-  tile_source<T> x_ = {};
   matrix<T> output_ = {};  // where O is, if it is in memory
   double factor_ = 1;      // X is `factor_` times what the caller gave
   bool single_ = false;    // what the caller gave has no more bits than a float

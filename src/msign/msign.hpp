@@ -58,12 +58,12 @@ class msign_source {
   msign_source& operator=(const msign_source&) = delete;
   const steepest_dtype dtype;  // F32 or F64: of a tile's elements
 
-  // Each part of X is loaded once between these two, in the order of linalg::is_tall, and its norm
+  // Each part of X is loaded once between these two, in the order of linalg::gram, and its norm
   // measured on the way, as scaled_attempts wants it. Later loads measure nothing.
   virtual void measure(double scale) = 0;
   virtual norm_result measured() = 0;
   // As linalg::tile_source; parts begin at multiples of least_panel.
-  virtual void load(const linalg::tile_part& part, bool below, void* to, int64_t stride) = 0;
+  virtual void load(const linalg::tile_part& part, void* to, int64_t stride) = 0;
 
  protected:
   ~msign_source() = default;
@@ -79,8 +79,8 @@ class msign_target {
   // Before anything is stored: |O|_F, if it is wanted. From here on only the executor can fail.
   virtual void begin(double norm) = 0;
   // As linalg::tile_sink.
-  virtual void expect(const linalg::tile_part& part) = 0;
-  virtual void store(const linalg::tile_part& part, const void* tile, int64_t stride) = 0;
+  virtual void expect(const linalg::tile_part& part, int64_t call, int64_t calls) = 0;
+  virtual void store(const linalg::tile_part& part, const void* from, int64_t stride) = 0;
 
  protected:
   ~msign_target() = default;

@@ -48,17 +48,17 @@ struct block_work {
   msign_result result;
   double norm;  // of O, where it is stored
   double scale;
-  muon_gradient_sums* gradient;  // along the shorter side
+  muon_gradient_sums* gradient;  // by strips of rows
   squares* u;
   double* param;  // along the longer side
   double* o;
-  int64_t shorter, longer;
+  int64_t strips, longer;
 
   block_work(arena& memory, const block& of)
-      : part(of), result(), scale(0), shorter(panels(std::min(of.rows, of.cols))),
+      : part(of), result(), scale(0), strips(panels(of.rows)),
         longer(panels(std::max(of.rows, of.cols))) {
-    gradient = memory.take<muon_gradient_sums>(shorter);
-    u = memory.take<squares>(shorter);
+    gradient = memory.take<muon_gradient_sums>(strips);
+    u = memory.take<squares>(strips);
     param = memory.take<double>(longer);
     o = memory.take<double>(longer);
   }
@@ -177,14 +177,14 @@ class block_step final : public msign_source, public msign_target {
   void measure(double scale) override {
     measured_with_ = scale;
     measuring_ = true;
-    std::fill_n(work_.gradient, work_.shorter, muon_gradient_sums{0.0, 0.0, 0});
-    std::fill_n(work_.u, work_.shorter, squares{0.0, 0});
+    std::fill_n(work_.gradient, work_.strips, muon_gradient_sums{0.0, 0.0, 0});
+    std::fill_n(work_.u, work_.strips, squares{0.0, 0});
   }
 
   norm_result measured() override {
     measuring_ = false;
     squares total = {0.0, 0};
-    for (int64_t i = 0; i < work_.shorter; ++i) {
+    for (int64_t i = 0; i < work_.strips; ++i) {
       total.sum += work_.u[i].sum;
       total.nonfinite += work_.u[i].nonfinite;
     }
@@ -192,18 +192,14 @@ class block_step final : public msign_source, public msign_target {
     return {root / measured_with_, total.nonfinite, root, measured_with_};
   }
 
-  void load(const linalg::tile_part& part, bool below, void* to, int64_t stride) override {
-    const int64_t panel = (tall_ ? part.col : part.row) / least_panel;
-    const muon_buffers here = piece(buffers_, part.row, part.col);
-    const muon_buffers next = below ? piece(here, part.rows, 0) : piece(here, 0, part.cols);
-    prefetch(next.grad, next.grad_dtype, next.grad_stride, part.rows, part.cols);
-    prefetch(next.momentum, next.momentum_dtype, next.momentum_stride, part.rows, part.cols);
-    kernels_.blend(constants_, here, {part.rows, part.cols, stride}, to,
-                   measuring_ && with_stats_ ? work_.gradient + panel : nullptr);
+  void load(const linalg::tile_part& part, void* to, int64_t stride) override {
+    const int64_t strip = part.row / least_panel;
+    kernels_.blend(constants_, piece(buffers_, part.row, part.col), {part.rows, part.cols, stride},
+                   to, measuring_ && with_stats_ ? work_.gradient + strip : nullptr);
     if (!measuring_) return;
     const squares one = squares_(to, 0, part.rows * stride, measured_with_);
-    work_.u[panel].sum += one.sum;
-    work_.u[panel].nonfinite += one.nonfinite;
+    work_.u[strip].sum += one.sum;
+    work_.u[strip].nonfinite += one.nonfinite;
   }
 
   void begin(double norm) override {
@@ -223,19 +219,29 @@ class block_step final : public msign_source, public msign_target {
     std::fill_n(work_.o, work_.longer, 0.0);
   }
 
-  void expect(const linalg::tile_part& part) override {
-    const muon_buffers b = piece(buffers_, part.row, part.col);
-    prefetch(b.param, b.param_dtype, b.param_stride, part.rows, part.cols);
-    prefetch(b.grad, b.grad_dtype, b.grad_stride, part.rows, part.cols);
-    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, part.rows, part.cols);
+  void expect(const linalg::tile_part& part, int64_t call, int64_t calls) override {
+    const int64_t from = part.rows * call / calls;
+    const int64_t rows = part.rows * (call + 1) / calls - from;
+    const muon_buffers b = piece(buffers_, part.row + from, part.col);
+    prefetch(b.param, b.param_dtype, b.param_stride, rows, part.cols);
+    prefetch(b.grad, b.grad_dtype, b.grad_stride, rows, part.cols);
+    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, rows, part.cols);
   }
 
-  void store(const linalg::tile_part& part, const void* tile, int64_t stride) override {
-    const int64_t panel = (tall_ ? part.row : part.col) / least_panel;
-    kernels_.apply(constants_, piece(buffers_, part.row, part.col), {part.rows, part.cols, stride},
-                   tile, with_stats_ ? work_.param + panel : nullptr);
-    for (int64_t row = 0; row < part.rows && with_stats_; ++row)
-      work_.o[panel] += squares_(tile, row * stride, row * stride + part.cols, 1.0).sum;
+  void store(const linalg::tile_part& part, const void* from, int64_t stride) override {
+    if (!with_stats_)
+      return kernels_.apply(constants_, piece(buffers_, part.row, part.col),
+                            {part.rows, part.cols, stride}, from, nullptr);
+    // Sums are for one panel each.
+    for (int64_t col = 0; col < part.cols; col += least_panel) {
+      const int64_t panel = tall_ ? part.row / least_panel : (part.col + col) / least_panel;
+      const int64_t cols = std::min(least_panel, part.cols - col);
+      const void* const o = at(from, dtype, col);
+      kernels_.apply(constants_, piece(buffers_, part.row, part.col + col),
+                     {part.rows, cols, stride}, o, work_.param + panel);
+      for (int64_t row = 0; row < part.rows; ++row)
+        work_.o[panel] += squares_(o, row * stride, row * stride + cols, 1.0).sum;
+    }
   }
 
  private:
@@ -255,16 +261,14 @@ class block_step final : public msign_source, public msign_target {
 template <class T>
 steepest_status store_all(steepest_context& context, const linalg::matrix<const T>& o,
                           block_step& step) {
-  return linalg::store<T>(context, o,
-                          {{nullptr, o.rows, o.cols, 0},
-                           &step,
-                           [](void* self, const linalg::tile_part& part) {
-                             static_cast<block_step*>(self)->expect(part);
-                           },
-                           [](void* self, const linalg::tile_part& part, const T* tile) {
-                             static_cast<block_step*>(self)->store(part, tile,
-                                                                   linalg::panel_width<T>);
-                           }});
+  return linalg::store<T>(
+      context, o,
+      {{nullptr, o.rows, o.cols, 0},
+       &step,
+       nullptr,
+       [](void* self, const linalg::tile_part& part, const T* from, int64_t stride) {
+         static_cast<block_step*>(self)->store(part, from, stride);
+       }});
 }
 
 }  // namespace
@@ -326,7 +330,7 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
       status = work.result.status;
       reason = work.result.reason;
     }
-    for (int64_t j = 0; j < work.shorter; ++j) {
+    for (int64_t j = 0; j < work.strips; ++j) {
       gradient.grad += work.gradient[j].grad;
       gradient.momentum += work.gradient[j].momentum;
       gradient.nonfinite += work.gradient[j].nonfinite;

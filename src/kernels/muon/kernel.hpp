@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of every buffer are converted to the arithmetic's type in the first-level cache, worked on
-// there and converted back, for any mix of storage types. All of it is little beside the n^2 m of
-// msign.
+// Buffers are read and written in their own types, register by register; rows that end within one
+// pass through a padded copy.
 #pragma once
 
 #include "core/dtype.hpp"
@@ -14,42 +13,67 @@ namespace {
 template <class T, class Level, simd::rounding Rounding>
 struct muon {
   using vec = simd::vec<T, Level>;
-  static constexpr int64_t widest = 64;  // columns of a part, at most
+  static constexpr int64_t lanes = 64 / sizeof(T);  // a block of simd::sums
   static constexpr unsigned size = vec::size;
-  static constexpr unsigned registers = 64 / sizeof(T) / size;  // of one block of simd::sums
+  static constexpr unsigned registers = lanes / size;
+  static constexpr int64_t widest = muon_widest;  // columns of a part, at most
 
-  // Row `row` of a part.
-  static void open(const void* from, steepest_dtype dtype, int64_t stride, int64_t row,
-                   int64_t count, T* to) {
-    const char* home = static_cast<const char*>(from) + row * stride * dtype_size(dtype);
+  static vec load(const char* row, steepest_dtype dtype, int64_t at) {
     if constexpr (sizeof(T) == 8) {
-      __builtin_memcpy(to, home, static_cast<size_t>(count) * sizeof(T));
+      return vec::load_unaligned(reinterpret_cast<const double*>(row) + at);
     } else {
       if (dtype == STEEPEST_F32)
-        __builtin_memcpy(to, home, static_cast<size_t>(count) * sizeof(T));
-      else if (dtype == STEEPEST_BF16)
-        simd::convert<Level>(reinterpret_cast<const bf16*>(home), to, count);
-      else
-        simd::convert<Level>(reinterpret_cast<const f16*>(home), to, count);
+        return vec::load_unaligned(reinterpret_cast<const float*>(row) + at);
+      if (dtype == STEEPEST_BF16) return simd::load<Level>(reinterpret_cast<const bf16*>(row) + at);
+      return simd::load<Level>(reinterpret_cast<const f16*>(row) + at);
     }
-    // What lies behind the end joins in the arithmetic, and adds nothing to a sum.
-    for (int64_t i = count; i % (64 / static_cast<int64_t>(sizeof(T))) != 0; ++i) to[i] = 0;
   }
 
-  static void close(const T* from, void* to, steepest_dtype dtype, int64_t stride, int64_t row,
-                    int64_t count) {
-    char* home = static_cast<char*>(to) + row * stride * dtype_size(dtype);
+  static void store(char* row, steepest_dtype dtype, int64_t at, vec x) {
     if constexpr (sizeof(T) == 8) {
-      __builtin_memcpy(home, from, static_cast<size_t>(count) * sizeof(T));
+      x.store_unaligned(reinterpret_cast<double*>(row) + at);
     } else {
       if (dtype == STEEPEST_F32)
-        __builtin_memcpy(home, from, static_cast<size_t>(count) * sizeof(T));
+        x.store_unaligned(reinterpret_cast<float*>(row) + at);
       else if (dtype == STEEPEST_BF16)
-        simd::convert<Level>(from, reinterpret_cast<bf16*>(home), count);
+        simd::store<Level>(reinterpret_cast<bf16*>(row) + at, x);
       else
-        simd::convert<Level>(from, reinterpret_cast<f16*>(home), count);
+        simd::store<Level>(reinterpret_cast<f16*>(row) + at, x);
     }
   }
+
+  // One row of a buffer after the other. What lies behind the end of a copy joins in the
+  // arithmetic, and adds nothing to a sum.
+  class rows {
+   public:
+    rows(const void* data, steepest_dtype dtype, int64_t stride, int64_t cols)
+        : dtype_(dtype), home_(static_cast<char*>(const_cast<void*>(data))),
+          step_(stride * dtype_size(dtype)), bytes_(static_cast<size_t>(cols * dtype_size(dtype))),
+          ragged_(cols % lanes != 0) {
+      if (ragged_) __builtin_memset(copy_, 0, sizeof copy_);
+    }
+
+    void open() {
+      if (ragged_) __builtin_memcpy(copy_, home_, bytes_);
+    }
+    vec operator[](int64_t at) const { return load(row(), dtype_, at); }
+    void set(int64_t at, vec x) { store(row(), dtype_, at, x); }
+    void close() {
+      if (ragged_) __builtin_memcpy(home_, copy_, bytes_);
+    }
+    void advance() { home_ += step_; }
+
+   private:
+    const char* row() const { return ragged_ ? copy_ : home_; }
+    char* row() { return ragged_ ? copy_ : home_; }
+
+    const steepest_dtype dtype_;
+    char* home_;
+    const int64_t step_;
+    const size_t bytes_;
+    const bool ragged_;
+    alignas(64) char copy_[widest * sizeof(T)];
+  };
 
   static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
   static vec all(double x) { return vec(static_cast<T>(x)); }
@@ -63,32 +87,37 @@ struct muon {
     const vec blend_take = all(k.blend_take);
     simd::sums<Level> grad_sums;
     simd::sums<Level> momentum_sums;
-    T g[widest];
-    T m[widest];
-    for (int64_t row = 0; row < part.rows; ++row) {
-      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
-      open(b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols, m);
-      T* const to = static_cast<T*>(u) + row * part.stride;
-      for (int64_t i = 0; i < part.cols; i += registers * size)
+    rows g(b.grad, b.grad_dtype, b.grad_stride, part.cols);
+    rows m(b.momentum, b.momentum_dtype, b.momentum_stride, part.cols);
+    T* to = static_cast<T*>(u);
+    for (int64_t row = 0; row < part.rows; ++row, to += part.stride) {
+      g.open();
+      m.open();
+      for (int64_t i = 0; i < part.cols; i += lanes)
         for (unsigned r = 0; r < registers; ++r) {
           const int64_t at = i + r * size;
-          const vec grad = factor * vec::load_unaligned(g + at);
-          const vec momentum = fma(take, grad, keep * vec::load_unaligned(m + at));
+          const vec grad = factor * g[at];
+          const vec momentum = fma(take, grad, keep * m[at]);
           fma(blend_take, grad, blend_keep * momentum).store_unaligned(to + at);
           if (sums != nullptr) {
             grad_sums.template add_squares<Rounding>(grad, r);
             momentum_sums.template add_squares<Rounding>(momentum, r);
           }
         }
+      g.advance();
+      m.advance();
     }
     if (sums == nullptr) return;
     const double squares = grad_sums.total();
     sums->grad += squares;
     sums->momentum += momentum_sums.total();
     if (squares <= __DBL_MAX__) return;
-    for (int64_t row = 0; row < part.rows; ++row) {
-      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
-      sums->nonfinite += simd::count_nonfinite(static_cast<const T*>(g), part.cols);
+    rows again(b.grad, b.grad_dtype, b.grad_stride, part.cols);
+    for (int64_t row = 0; row < part.rows; ++row, again.advance()) {
+      again.open();
+      T values[widest];
+      for (int64_t at = 0; at < part.cols; at += size) again[at].store_unaligned(values + at);
+      sums->nonfinite += simd::count_nonfinite(static_cast<const T*>(values), part.cols);
     }
   }
 
@@ -101,32 +130,34 @@ struct muon {
     const vec rate = all(k.rate);
     const vec zero = all(0);
     simd::sums<Level> sums;
-    T g[widest];
-    T m[widest];
-    T p[widest];
-    for (int64_t row = 0; row < part.rows; ++row) {
-      open(b.grad, b.grad_dtype, b.grad_stride, row, part.cols, g);
-      open(b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols, m);
-      open(b.param, b.param_dtype, b.param_stride, row, part.cols, p);
-      const T* const direction = static_cast<const T*>(o) + row * part.stride;
-      for (int64_t i = 0; i < part.cols; i += registers * size)
+    rows g(b.grad, b.grad_dtype, b.grad_stride, part.cols);
+    rows m(b.momentum, b.momentum_dtype, b.momentum_stride, part.cols);
+    rows p(b.param, b.param_dtype, b.param_stride, part.cols);
+    const bool emits = b.delta != nullptr;
+    rows out = emits ? rows(b.delta, b.delta_dtype, b.delta_stride, part.cols) : p;
+    const T* direction = static_cast<const T*>(o);
+    for (int64_t row = 0; row < part.rows; ++row, direction += part.stride) {
+      g.open();
+      m.open();
+      p.open();
+      for (int64_t i = 0; i < part.cols; i += lanes)
         for (unsigned r = 0; r < registers; ++r) {
           const int64_t at = i + r * size;
-          const vec grad = factor * vec::load_unaligned(g + at);
-          fma(take, grad, keep * vec::load_unaligned(m + at)).store_unaligned(m + at);
-          const vec param = vec::load_unaligned(p + at);
+          m.set(at, fma(take, factor * g[at], keep * m[at]));
+          const vec param = p[at];
           const vec step = vec::load_unaligned(direction + at);
           vec decayed = decay * param;
           if (k.cautious_decay) decayed = simd::select(step * param >= zero, decayed, zero);
           const vec change = fma(rate, step, decayed);
           if (param_squares != nullptr) sums.template add_squares<Rounding>(param, r);
-          (b.delta != nullptr ? zero - change : param - change).store_unaligned(p + at);
+          out.set(at, emits ? zero - change : param - change);
         }
-      close(m, b.momentum, b.momentum_dtype, b.momentum_stride, row, part.cols);
-      if (b.delta != nullptr)
-        close(p, b.delta, b.delta_dtype, b.delta_stride, row, part.cols);
-      else
-        close(p, b.param, b.param_dtype, b.param_stride, row, part.cols);
+      m.close();
+      out.close();
+      g.advance();
+      m.advance();
+      p.advance();
+      out.advance();
     }
     if (param_squares != nullptr) *param_squares += sums.total();
   }

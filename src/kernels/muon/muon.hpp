@@ -29,7 +29,9 @@ struct muon_buffers {
   int64_t param_stride, grad_stride, momentum_stride, delta_stride;
 };
 
-// Its size, and the distance between rows of u or O. All rows * stride elements of u may be used.
+// Its size, with cols <= muon_widest, and the distance between rows of u or O. All rows * stride
+// elements of u may be used.
+inline constexpr int64_t muon_widest = 256;
 struct muon_part {
   int64_t rows, cols, stride;
 };
