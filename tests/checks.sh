@@ -117,14 +117,15 @@ aarch64_test() {
 }
 
 # Without -Werror: with sanitizers GCC warns of uninitialized variables in its own headers.
-sanitizer_build() {
-  if ! echo 'int main() {}' |
-    c++ -fsanitize=address,undefined -x c++ - -o build/check/sanitizer-probe; then
-    echo 'the compiler has no sanitizer libraries'
+# sanitized_build PRESET SANITIZERS
+sanitized_build() {
+  if ! echo 'int main() {}' | c++ "-fsanitize=$2" -x c++ - -o build/check/sanitizer-probe ||
+    ! build/check/sanitizer-probe; then
+    echo 'the compiler has no sanitizer libraries, or they do not run on this kernel'
     return 77
   fi
-  cmake --preset sanitizers
-  cmake --build build/sanitizers
+  cmake --preset "$1"
+  cmake --build "build/$1"
 }
 
 cached() {
@@ -155,6 +156,11 @@ sanitizer_test() {
 # A forked child has copies of what its parent's threads own, and not the threads: leaks to a tool.
 sanitizer_fork_test() {
   with_sanitizers :detect_leaks=0 --tests-regex "$forking"
+}
+
+# In the quick form: memory accesses are some ten times slower.
+thread_sanitizer_test() {
+  env -u STEEPEST_TEST_LONG ctest --preset thread-sanitizer --parallel "$(nproc)"
 }
 
 install_trees() {
@@ -235,9 +241,11 @@ test_all() {
   if [[ ${1:-} == --long ]]; then
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
+    check 'ThreadSanitizer build' sanitized_build thread-sanitizer thread
+    if_passed -n 3 'tests with threads under ThreadSanitizer' thread_sanitizer_test
   fi
 
-  check 'sanitizer build' sanitizer_build
+  check 'sanitizer build' sanitized_build sanitizers address,undefined
   if [[ $result == passed ]]; then
     check -n 3 'tests with sanitizers' sanitizer_test
     check -n 3 'tests that fork, with sanitizers' sanitizer_fork_test

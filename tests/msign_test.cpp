@@ -1050,5 +1050,73 @@ TEST(msign, allocation_failure_writes_nothing) {
   }
 }
 
+// A second call of the same shape allocates nothing, alone and in a batch.
+TEST(msign, scratch_memory_is_reused) {
+  set_openblas_threads(1);
+  random_source random(35);
+  constexpr std::int64_t rows = 40, cols = 70, batch = 3;
+  const std::vector<float> x = narrowed<float>(gaussian(random, rows, cols));
+  std::vector<std::vector<float>> outs(batch, x);
+  const void* const from[] = {x.data(), x.data(), x.data()};
+  void* const to[] = {outs[0].data(), outs[1].data(), outs[2].data()};
+  for (const std::int32_t threads : {1, 2, 4}) {
+    for (const method_case& method : every_method(false)) {
+      SCOPED_TRACE(testing::Message() << method.name << ", threads " << threads);
+      reversed_executor own_threads(threads);
+      const steepest_executor executor = own_threads.interface();
+      counting_allocator own;
+      const steepest_allocator allocator = own.interface();
+      {
+        const context_pointer context =
+            make_context({.executor = &executor, .allocator = &allocator});
+        const auto call = [&](std::int64_t count) {
+          EXPECT_OK(steepest_msign_batched(context.get(), &method.config, rows, cols, STEEPEST_F32,
+                                           from, 0, to, 0, count, nullptr, nullptr));
+        };
+        for (const std::int64_t count : {std::int64_t{1}, batch}) {
+          call(count);
+          const std::int64_t calls = own.calls;
+          call(count);
+          EXPECT_EQ(own.calls, calls) << count << " matrices";
+        }
+      }
+      EXPECT_TRUE(own.all_released());
+    }
+  }
+}
+
+// What the header states, in elements of the arithmetic's type.
+TEST(msign, workspace_sizes) {
+  const context_pointer context = make_context();
+  struct row {
+    std::int32_t method;
+    int steps, of_x, of_gram;  // multiples of n m and of n^2
+  };
+  for (const auto& [method, steps, of_x, of_gram] :
+       {row{STEEPEST_MSIGN_AUTO, 0, 2, 4}, row{STEEPEST_MSIGN_RATIONAL, 1, 2, 2},
+        row{STEEPEST_MSIGN_RATIONAL, 3, 2, 4}, row{STEEPEST_MSIGN_RATIONAL, 8, 2, 5},
+        row{STEEPEST_MSIGN_HALLEY, 0, 2, 5}, row{STEEPEST_MSIGN_NEWTON_SCHULZ, 0, 3, 5},
+        row{STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ, 0, 3, 5}, row{STEEPEST_MSIGN_ACCURATE, 0, 3, 5}}) {
+    for (const auto& [rows, cols] :
+         {std::pair(1024, 1024), {1024, 4096}, {4096, 1024}, {777, 900}}) {
+      for (const steepest_dtype dtype : {STEEPEST_F32, STEEPEST_BF16, STEEPEST_F64}) {
+        const steepest_msign_config config = make_msign(method, steps);
+        std::size_t bytes = 0;
+        ASSERT_OK(
+            steepest_msign_workspace_size(context.get(), &config, rows, cols, dtype, 1, &bytes));
+        const bool f64 = dtype == STEEPEST_F64 || method == STEEPEST_MSIGN_ACCURATE;
+        const double n = std::min(rows, cols);
+        const double m = std::max(rows, cols);
+        const double converted = dtype == STEEPEST_BF16 && of_x == 2 ? 1 : 0;
+        const double stated = (of_x + converted) * n * m + of_gram * n * n;
+        const double elements = static_cast<double>(bytes) / (f64 ? 8 : 4);
+        EXPECT_LE(elements, stated + 600 * m)
+            << method << ", " << steps << " steps, " << rows << " x " << cols << ", type " << dtype;
+        EXPECT_GE(elements, stated);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace steepest_test

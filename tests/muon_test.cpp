@@ -1139,25 +1139,37 @@ TEST(muon, failure_of_the_executor_is_internal) {
 // A failed step of an allocator or executor aside, nothing that a call leaves behind matters to the
 // next one.
 TEST(muon, scratch_memory_is_reused) {
-  counting_allocator own;
-  const steepest_allocator allocator = own.interface();
-  {
-    const context_pointer context = make_context({.allocator = &allocator});
-    mixed_list first(230);
-    ASSERT_OK(first.run(context.get()));
-    const std::int64_t calls = own.calls;
-    for (int i = 0; i < 3; ++i) {
-      mixed_list again(230);
-      ASSERT_OK(again.run(context.get()));
-      EXPECT_TRUE(again.same_matrices(first));
+  for (const std::int32_t method :
+       {STEEPEST_MSIGN_AUTO, STEEPEST_MSIGN_NEWTON_SCHULZ, STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ,
+        STEEPEST_MSIGN_RATIONAL, STEEPEST_MSIGN_HALLEY, STEEPEST_MSIGN_SVD,
+        STEEPEST_MSIGN_ACCURATE}) {
+    for (const std::int32_t threads : {1, 3}) {
+      SCOPED_TRACE(testing::Message() << "method " << method << ", threads " << threads);
+      reversed_executor own_threads(threads);
+      const steepest_executor executor = own_threads.interface();
+      counting_allocator own;
+      const steepest_allocator allocator = own.interface();
+      steepest_msign_config msign = make_msign_config();
+      msign.method = method;
+      const auto run = [&](steepest_context* context) {
+        mixed_list list(230);
+        list.config.msign = list.own.msign = &msign;
+        EXPECT_OK(list.run(context));
+        return list;
+      };
+      {
+        const context_pointer context =
+            make_context({.executor = &executor, .allocator = &allocator});
+        const mixed_list first = run(context.get());
+        const std::int64_t calls = own.calls;
+        for (int i = 0; i < 3; ++i) EXPECT_TRUE(run(context.get()).same_matrices(first));
+        EXPECT_EQ(own.calls, calls);
+        EXPECT_OK(steepest_context_trim(context.get()));
+        EXPECT_TRUE(run(context.get()).same_matrices(first));
+      }
+      EXPECT_TRUE(own.all_released());
     }
-    EXPECT_EQ(own.calls, calls);
-    EXPECT_OK(steepest_context_trim(context.get()));
-    mixed_list again(230);
-    ASSERT_OK(again.run(context.get()));
-    EXPECT_TRUE(again.same_matrices(first));
   }
-  EXPECT_TRUE(own.all_released());
 }
 
 // ------------------------------------------------------------------ after fork()

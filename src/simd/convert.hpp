@@ -54,6 +54,18 @@ void store(f16* p, vec<float, Level> x) {
   halves<Level>::store(p, x);
 }
 
+// Three registers, each to a place of its own; together where the level has something for that.
+template <class Level, class A, class B, class C, class Vec>
+void store(A* a, Vec x, B* b, Vec y, C* c, Vec z) {
+  if constexpr (requires { halves<Level>::store(a, x, b, y, c, z); }) {
+    halves<Level>::store(a, x, b, y, c, z);
+  } else {
+    store<Level>(a, x);
+    store<Level>(b, y);
+    store<Level>(c, z);
+  }
+}
+
 #if defined(__x86_64__)
 template <>
 struct halves<generic> {
@@ -181,15 +193,40 @@ struct halves<x86_avx512> {
 #endif
 
 #if defined(STEEPEST_SIMD_AVX512) && defined(__AVX512BF16__)
+// The instruction takes denormals for zeros, whatever the environment says. Values that may be some
+// go through integers.
 template <>
 struct halves<x86_avx512_bf16> : halves<x86_avx512> {
+  using vector = vec<float, x86_avx512_bf16>;
   using halves<x86_avx512>::store;
 
-  static void store(bf16* p, vec<float, x86_avx512_bf16> value) {
-    // The instruction takes denormals for zeros, whatever the environment says.
+  static void store(bf16* p, vector value) {
     constexpr int denormal = 0x20;
     if (__builtin_expect(_mm512_fpclass_ps_mask(value, denormal) != 0, 0))
-      return halves<x86_avx512>::store(p, value);
+      halves<x86_avx512>::store(p, value);
+    else
+      store_normal(p, value);
+  }
+
+  // One test for all three, first for zeros and denormals alike: it is a sixth of an AdamW step.
+  static void store(bf16* a, vector x, bf16* b, vector y, bf16* c, vector z) {
+    constexpr int smallest_magnitude = 0xa;
+    const __m512 least =
+        _mm512_range_ps(_mm512_range_ps(x, y, smallest_magnitude), z, smallest_magnitude);
+    if (__builtin_expect(_mm512_cmp_ps_mask(least, _mm512_set1_ps(0x1p-126F), _CMP_LT_OQ) != 0,
+                         0)) {
+      store(a, x);
+      store(b, y);
+      store(c, z);
+    } else {
+      store_normal(a, x);
+      store_normal(b, y);
+      store_normal(c, z);
+    }
+  }
+
+ private:
+  static void store_normal(bf16* p, vector value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
   }

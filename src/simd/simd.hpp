@@ -25,10 +25,10 @@
 // On a kernel's entry: everything that it calls is inlined, so that no weak symbol is left. Not
 // with sanitizers, whose checks would make one function of it that takes minutes to compile.
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define STEEPEST_KERNEL
 #endif
-#elif defined(__SANITIZE_ADDRESS__)
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STEEPEST_KERNEL
 #endif
 #if !defined(STEEPEST_KERNEL)
