@@ -222,7 +222,7 @@ template <class T>
 allowance allowed(const method_case& method) {
   const steepest_msign_config& config = method.config;
   if (storage<T>::dtype == STEEPEST_F64) {
-    if (config.lower_bound > 0 && config.lower_bound <= 1e-5) return {2e-5, 1e-6, 1e-5};
+    if (config.lower_bound > 0 && config.lower_bound <= 1e-5) return {1e-4, 1e-6, 1e-5};
     return {1e-8, 1e-9, 1e-5};
   }
   const double rounding = 1.2 * storage<T>::half_ulp;
@@ -1087,16 +1087,17 @@ TEST(msign, scratch_memory_is_reused) {
 
 // What the header states, in elements of the arithmetic's type.
 TEST(msign, workspace_sizes) {
-  const context_pointer context = make_context();
+  const context_pointer context = make_context({.threads = 2});
   struct row {
     std::int32_t method;
     int steps, of_x, of_gram;  // multiples of n m and of n^2
   };
   for (const auto& [method, steps, of_x, of_gram] :
-       {row{STEEPEST_MSIGN_AUTO, 0, 2, 4}, row{STEEPEST_MSIGN_RATIONAL, 1, 2, 2},
-        row{STEEPEST_MSIGN_RATIONAL, 3, 2, 4}, row{STEEPEST_MSIGN_RATIONAL, 8, 2, 5},
-        row{STEEPEST_MSIGN_HALLEY, 0, 2, 5}, row{STEEPEST_MSIGN_NEWTON_SCHULZ, 0, 3, 5},
-        row{STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ, 0, 3, 5}, row{STEEPEST_MSIGN_ACCURATE, 0, 3, 5}}) {
+       {row{STEEPEST_MSIGN_AUTO, 0, 1, 4}, row{STEEPEST_MSIGN_RATIONAL, 1, 1, 2},
+        row{STEEPEST_MSIGN_RATIONAL, 3, 1, 4}, row{STEEPEST_MSIGN_RATIONAL, 8, 1, 5},
+        row{STEEPEST_MSIGN_HALLEY, 0, 1, 5}, row{STEEPEST_MSIGN_NEWTON_SCHULZ, 0, 2, 5},
+        row{STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ, 0, 1, 5},
+        row{STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ, 8, 2, 5}, row{STEEPEST_MSIGN_ACCURATE, 0, 2, 5}}) {
     for (const auto& [rows, cols] :
          {std::pair(1024, 1024), {1024, 4096}, {4096, 1024}, {777, 900}}) {
       for (const steepest_dtype dtype : {STEEPEST_F32, STEEPEST_BF16, STEEPEST_F64}) {
@@ -1107,10 +1108,10 @@ TEST(msign, workspace_sizes) {
         const bool f64 = dtype == STEEPEST_F64 || method == STEEPEST_MSIGN_ACCURATE;
         const double n = std::min(rows, cols);
         const double m = std::max(rows, cols);
-        const double converted = dtype == STEEPEST_BF16 && of_x == 2 ? 1 : 0;
+        const double converted = dtype == STEEPEST_BF16 && of_x == 1 ? 1 : 0;
         const double stated = (of_x + converted) * n * m + of_gram * n * n;
         const double elements = static_cast<double>(bytes) / (f64 ? 8 : 4);
-        EXPECT_LE(elements, stated + 600 * m)
+        EXPECT_LE(elements, stated + 800 * m)
             << method << ", " << steps << " steps, " << rows << " x " << cols << ", type " << dtype;
         EXPECT_GE(elements, stated);
       }

@@ -504,14 +504,14 @@ STEEPEST_API steepest_status steepest_msign_batched(
  * matrix in flight (one, or of small ones one per thread), besides some panels, in elements of the
  * arithmetic's type:
  *
- *   RATIONAL with r <= 3 poles             2nm + (1 + r) n^2, so the default 2nm + 4n^2
- *   RATIONAL with more, HALLEY             2nm + 5n^2
- *   NEWTON_SCHULZ, GRAM_NEWTON_SCHULZ      3nm + 5n^2
- *   ACCURATE                               3nm + 5n^2, in fp64
+ *   RATIONAL with r <= 3 poles             nm + (1 + r) n^2, so the default nm + 4n^2
+ *   RATIONAL with more, HALLEY             nm + 5n^2
+ *   GRAM_NEWTON_SCHULZ                     nm + 5n^2; 2nm with restarts
+ *   NEWTON_SCHULZ                          2nm + 5n^2
+ *   ACCURATE                               2nm + 5n^2, in fp64
  *   SVD                                    5nm or more, as gesdd asks
  *
- * nm more with RATIONAL and HALLEY where x is not of the arithmetic's type; BF16 arithmetic takes
- * its operands besides. Since 0.1. */
+ * The methods with one nm take another where x is not of the arithmetic's type. Since 0.1. */
 STEEPEST_API steepest_status steepest_msign_workspace_size(steepest_context* context,
                                                            const steepest_msign_config* config,
                                                            int64_t rows, int64_t cols,
