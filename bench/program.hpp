@@ -22,9 +22,10 @@ inline void check(steepest_status status) {
 // A context with that many threads; 0: all cores.
 class library_context {
  public:
-  explicit library_context(int threads) {
+  explicit library_context(int threads, steepest_isa max_isa = STEEPEST_ISA_AUTO) {
     steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
     options.num_threads = threads;
+    options.max_isa = max_isa;
     check(steepest_context_create(&options, &context_));
   }
   library_context(const library_context&) = delete;
@@ -37,6 +38,10 @@ class library_context {
  private:
   steepest_context* context_ = nullptr;
 };
+
+inline bool has_bf16_products() {
+  return steepest_context_isa(nullptr) == STEEPEST_ISA_X86_AVX512_BF16;
+}
 
 inline int all_threads() { return library_context(0).threads(); }
 
