@@ -10,6 +10,12 @@
 #include <cstring>
 #include <string>
 
+// OpenBLAS's own; a program that uses the library says how many threads it may have.
+extern "C" {
+void openblas_set_num_threads(int threads);
+char* openblas_get_config();
+}
+
 namespace bench {
 
 // Ends the program when the library refuses: a benchmark has no use for a failed call.
@@ -62,6 +68,7 @@ inline int run_program(int argc, char** argv, void (*add)(bool quick)) {
   }
   argc = kept;
   benchmark::AddCustomContext("steepest", steepest_build_info());
+  benchmark::AddCustomContext("openblas", openblas_get_config());
   benchmark::AddCustomContext("isa", steepest_isa_name(steepest_context_isa(nullptr)));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
