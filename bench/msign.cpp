@@ -68,7 +68,7 @@ int64_t rounds(const bench::msign_method& method, const shape& size, bool quick)
   const bench::operations flops = useful(method, size);
   const double guess =
       flops.f32 > 0 ? flops.f32 + flops.bf16 : 100 * n * static_cast<double>(size.elements());
-  return std::clamp<int64_t>(static_cast<int64_t>(1.5e11 / guess), 2, quick ? 5 : 11);
+  return std::clamp<int64_t>(static_cast<int64_t>(1e11 / guess), 2, quick ? 5 : 11);
 }
 
 void add(bool quick) {

@@ -46,7 +46,7 @@ void add(bool quick) {
       const std::string name = std::string("muon/") + (bf16 ? "bf16" : "f32") +
                                "/gpt2_124m/threads:" + std::to_string(threads);
       benchmark::RegisterBenchmark(name.c_str(), compare, bf16, threads)
-          ->Iterations(quick ? 2 : 5)
+          ->Iterations(quick ? 2 : 3)
           ->UseManualTime();
       if (all == 1) break;
     }

@@ -91,7 +91,8 @@ def parts_table(benchmarks, counts):
 
 
 def milliseconds(benchmark):
-    return f"{1e3 * benchmark['seconds']:,.3g}"
+    time = 1e3 * benchmark["seconds"]
+    return f"{time:,.{0 if time > 100 else 1 if time > 10 else 2}f}"
 
 
 def msign_table(benchmarks, counts):
