@@ -166,6 +166,7 @@ void compare(benchmark::State& state, const part& part, shape size, int threads)
 
 bool available(const part& part) {
   if (part.bf16) return bench::has_bf16_products();
+  if (part.level == STEEPEST_ISA_AUTO) return true;
   const steepest_isa best = steepest_context_isa(nullptr);
   return part.level != best && steepest::isa_includes(best, part.level);
 }
