@@ -36,8 +36,9 @@ class contest {
   contest(int threads, std::function<void()> subject, int rest = 2)
       : threads_(threads), rest_(rest), subject_{std::move(subject)} {}
 
-  void add_rival(std::string group, std::string name, std::function<void()> run) {
-    rivals_.push_back({std::move(group), std::move(name), {std::move(run)}, {}});
+  // `scale`: the rival does 1 / scale of the work, and its time counts so many times.
+  void add_rival(std::string group, std::string name, std::function<void()> run, double scale = 1) {
+    rivals_.push_back({std::move(group), std::move(name), {std::move(run), scale}, {}});
   }
 
   void run(benchmark::State& state) {
@@ -63,6 +64,7 @@ class contest {
   using clock = std::chrono::steady_clock;
   struct side {
     std::function<void()> run;
+    double scale = 1;
     int64_t calls = 1;                 // per sample
     std::vector<double> seconds = {};  // of one call, for each sample
   };
@@ -95,7 +97,8 @@ class contest {
       for (double elapsed = 0; elapsed < 5e-3;) elapsed += seconds_for(one.run, one.calls);
     else if (one.calls > 1)
       one.run();
-    one.seconds.push_back(seconds_for(one.run, one.calls) / static_cast<double>(one.calls));
+    const double calls = static_cast<double>(one.calls);
+    one.seconds.push_back(seconds_for(one.run, one.calls) / calls * one.scale);
   }
 
   // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio,

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The multiply-add limit of a core: a loop of independent fused multiply-adds on registers.
+// The multiply-add limit of the cores: loops of independent fused multiply-adds on registers.
 #pragma once
 
 #include <steepest/steepest.h>
 
+#include <algorithm>
 #include <cstdint>
+
+#include "contest.hpp"
+#include "thread_pool.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -56,6 +60,19 @@ __attribute__((target("avx512f"))) inline float fma_avx512(int64_t flops) {
   for (const __m512& each : x) sum += _mm512_cvtss_f32(each);
   return sum;
 }
+
+// Of bf16 operands, two to each float of the sums.
+__attribute__((target("avx512f,avx512bf16"))) inline float fma_bf16(int64_t flops) {
+  __m512 x[accumulators];
+  for (__m512& each : x) each = _mm512_setzero_ps();
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  for (int64_t i = 0; i < flops; i += 2 * 32 * accumulators)
+#pragma GCC unroll 16
+    for (__m512& each : x) each = _mm512_dpbf16_ps(each, ones, ones);
+  float sum = 0;
+  for (const __m512& each : x) sum += _mm512_cvtss_f32(each);
+  return sum;
+}
 #elif defined(__aarch64__)
 inline float fma_neon(int64_t flops) {
   float32x4_t x[accumulators];
@@ -71,10 +88,10 @@ inline float fma_neon(int64_t flops) {
 }
 #endif
 
-// Of the best level that this CPU has.
-inline fma_loop best_fma_loop() {
+// Of the best level that this CPU has, or of AVX2.
+inline fma_loop fma_loop_of([[maybe_unused]] steepest_isa level) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return fma_avx512;
+  if (__builtin_cpu_supports("avx512f") && level != STEEPEST_ISA_X86_AVX2) return fma_avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return fma_avx2;
   return fma_generic;
 #elif defined(__aarch64__)
@@ -82,6 +99,29 @@ inline fma_loop best_fma_loop() {
 #else
   return fma_generic;
 #endif
+}
+
+// Operations, of f32 and of bf16 products.
+struct operations {
+  double f32 = 0, bf16 = 0;
+};
+
+// The group "peak" of a contest: so many multiply-adds on all threads, or a part of 10^9.
+inline void add_peak(contest& contest, thread_pool& pool, const operations& count,
+                     steepest_isa level = STEEPEST_ISA_AUTO) {
+  const fma_loop loop = fma_loop_of(level);
+  const double threads = pool.threads();
+  const double scale = std::max(1.0, (count.f32 + count.bf16) / threads / 1e9);
+  const auto f32 = static_cast<int64_t>(count.f32 / threads / scale);
+  const auto bf16 = static_cast<int64_t>(count.bf16 / threads / scale);
+  const auto run = [=](int) {
+    benchmark::DoNotOptimize(loop(f32));
+#if defined(__x86_64__)
+    if (bf16 > 0) benchmark::DoNotOptimize(fma_bf16(bf16));
+#endif
+  };
+  contest.add_rival(
+      "peak", "", [&pool, run] { pool.run(run); }, scale);
 }
 
 }  // namespace bench

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times one method of msign in a process of its own and prints one line of JSON: our side of
 // peers/msign.py.
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <vector>
 
-#include "contest.hpp"
 #include "msign_support.hpp"
+#include "process.hpp"
 
 int main(int argc, char** argv) {
   int64_t rows = 768;
@@ -43,24 +41,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   bench::msign_problem problem(*method, rows, cols, threads);
-
-  using clock = std::chrono::steady_clock;
-  const auto seconds_for_one = [&] {
-    const clock::time_point start = clock::now();
-    problem.run();
-    return std::chrono::duration<double>(clock::now() - start).count();
-  };
-  // The first third of the time is warm-up.
-  for (double elapsed = 0; elapsed < seconds / 3;) elapsed += seconds_for_one();
-  std::vector<double> samples;
-  for (double elapsed = 0; elapsed < seconds * 2 / 3 || samples.size() < 3;) {
-    samples.push_back(seconds_for_one());
-    elapsed += samples.back();
-  }
-  std::printf("{\"seconds\": %.9g, \"samples\": %zu, \"threads\": %d, \"error\": %.4g, ",
-              bench::quantile(samples, 0.5), samples.size(), problem.threads(),
-              with_error ? problem.error() : -1.0);
-  std::printf("\"isa\": \"%s\", \"build\": \"%s\"}\n",
-              steepest_isa_name(steepest_context_isa(problem.context())), steepest_build_info());
+  bench::print_result([&] { problem.run(); }, seconds, 3, problem.context(),
+                      [&] { return with_error ? problem.error() : -1.0; });
   return 0;
 }

@@ -13,9 +13,6 @@
 
 #include "program.hpp"
 
-// OpenBLAS's own; a program that uses the library says how many threads it may have.
-extern "C" void openblas_set_num_threads(int threads);
-
 namespace bench {
 
 struct msign_method {
@@ -73,9 +70,8 @@ inline std::vector<double> orthonormal_matrix(int64_t rows, int64_t cols, std::u
   return x;
 }
 
-// rows <= cols, singular values i^-power, i = 1, 2, ...; power 0: a Gaussian matrix.
+// rows <= cols, singular values i^-power, i = 1, 2, ...
 inline std::vector<float> matrix_of_spectrum(int64_t rows, int64_t cols, double power) {
-  if (power == 0) return gaussian_matrix(rows, cols);
   std::vector<double> left = orthonormal_matrix(rows, rows, 2);
   const std::vector<double> right = orthonormal_matrix(rows, cols, 3);
   std::vector<float> x(static_cast<std::size_t>(rows * cols));
@@ -95,12 +91,55 @@ inline std::vector<float> matrix_of_spectrum(int64_t rows, int64_t cols, double 
   return x;
 }
 
+// ||O - U V^T||_F / ||U V^T||_F over some matrices, against ACCURATE in double, which is right to
+// 1e-7 on these matrices.
+class sign_error {
+ public:
+  void add(int64_t rows, int64_t cols, const float* x, const float* o) {
+    const std::vector<double>& exact = exact_sign(rows, cols, x);
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      const double d = static_cast<double>(o[i]) - exact[i];
+      difference_ += d * d;
+      total_ += exact[i] * exact[i];
+    }
+  }
+  double value() const { return std::sqrt(difference_ / total_); }
+
+ private:
+  // Kept until another matrix comes: every method is measured on the same one.
+  static const std::vector<double>& exact_sign(int64_t rows, int64_t cols, const float* x) {
+    static int64_t known_rows;
+    static std::vector<float> known;
+    static std::vector<double> exact;
+    const float* const end = x + rows * cols;
+    if (rows != known_rows || !std::equal(x, end, known.begin(), known.end())) {
+      known_rows = rows;
+      known.assign(x, end);
+      exact.assign(x, end);
+      steepest_msign_config accurate = STEEPEST_MSIGN_CONFIG_INIT;
+      accurate.method = STEEPEST_MSIGN_ACCURATE;
+      check(steepest_msign(nullptr, &accurate, rows, cols, STEEPEST_F64, exact.data(), 0,
+                           exact.data(), 0, nullptr, nullptr));
+    }
+    return exact;
+  }
+
+  double difference_ = 0, total_ = 0;
+};
+
+// `count` matrices in one call.
 class msign_problem {
  public:
   msign_problem(const msign_method& method, int64_t rows, int64_t cols, int threads,
-                double power = 0)
-      : context_(threads), rows_(rows), cols_(cols), x_(matrix_of_spectrum(rows, cols, power)),
+                double power = 0, int64_t count = 1)
+      : context_(threads), rows_(rows), cols_(cols),
+        x_(power == 0 ? gaussian_matrix(count * rows, cols)
+                      : matrix_of_spectrum(rows, cols, power)),
         out_(x_.size()) {
+    for (int64_t i = 0; i < count; ++i) {
+      inputs_.push_back(x_.data() + i * rows * cols);
+      outputs_.push_back(out_.data() + i * rows * cols);
+    }
     openblas_set_num_threads(threads);
     config_.method = method.method;
     config_.steps = method.steps;
@@ -109,36 +148,28 @@ class msign_problem {
   }
 
   void run() {
-    check(steepest_msign(context_.get(), &config_, rows_, cols_, STEEPEST_F32, x_.data(), 0,
-                         out_.data(), 0, nullptr, nullptr));
+    check(steepest_msign_batched(context_.get(), &config_, rows_, cols_, STEEPEST_F32,
+                                 inputs_.data(), 0, outputs_.data(), 0,
+                                 static_cast<int64_t>(inputs_.size()), nullptr, nullptr));
   }
 
-  // ||O - U V^T||_F / ||U V^T||_F of the last run, against ACCURATE in double, which is right to
-  // 1e-7 on these matrices.
+  // Of the last run.
   double error() const {
-    steepest_msign_config accurate = STEEPEST_MSIGN_CONFIG_INIT;
-    accurate.method = STEEPEST_MSIGN_ACCURATE;
-    const std::vector<double> x(x_.begin(), x_.end());
-    std::vector<double> exact(x.size());
-    check(steepest_msign(context_.get(), &accurate, rows_, cols_, STEEPEST_F64, x.data(), 0,
-                         exact.data(), 0, nullptr, nullptr));
-    double difference = 0;
-    double total = 0;
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      const double d = static_cast<double>(out_[i]) - exact[i];
-      difference += d * d;
-      total += exact[i] * exact[i];
-    }
-    return std::sqrt(difference / total);
+    sign_error error;
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      error.add(rows_, cols_, static_cast<const float*>(inputs_[i]),
+                static_cast<const float*>(outputs_[i]));
+    return error.value();
   }
 
-  int threads() const { return context_.threads(); }
-  steepest_context* context() const { return context_.get(); }
+  const library_context& context() const { return context_; }
 
  private:
   library_context context_;
   int64_t rows_, cols_;
   std::vector<float> x_, out_;
+  std::vector<const void*> inputs_;
+  std::vector<void*> outputs_;
   steepest_msign_config config_ = STEEPEST_MSIGN_CONFIG_INIT;
 };
 

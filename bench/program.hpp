@@ -10,6 +10,12 @@
 #include <cstring>
 #include <string>
 
+// OpenBLAS's own; a program that uses the library says how many threads it may have.
+extern "C" {
+void openblas_set_num_threads(int threads);
+char* openblas_get_config();
+}
+
 namespace bench {
 
 // Ends the program when the library refuses: a benchmark has no use for a failed call.
@@ -22,9 +28,10 @@ inline void check(steepest_status status) {
 // A context with that many threads; 0: all cores.
 class library_context {
  public:
-  explicit library_context(int threads) {
+  explicit library_context(int threads, steepest_isa max_isa = STEEPEST_ISA_AUTO) {
     steepest_context_options options = STEEPEST_CONTEXT_OPTIONS_INIT;
     options.num_threads = threads;
+    options.max_isa = max_isa;
     check(steepest_context_create(&options, &context_));
   }
   library_context(const library_context&) = delete;
@@ -37,6 +44,10 @@ class library_context {
  private:
   steepest_context* context_ = nullptr;
 };
+
+inline bool has_bf16_products() {
+  return steepest_context_isa(nullptr) == STEEPEST_ISA_X86_AVX512_BF16;
+}
 
 inline int all_threads() { return library_context(0).threads(); }
 
@@ -57,6 +68,7 @@ inline int run_program(int argc, char** argv, void (*add)(bool quick)) {
   }
   argc = kept;
   benchmark::AddCustomContext("steepest", steepest_build_info());
+  benchmark::AddCustomContext("openblas", openblas_get_config());
   benchmark::AddCustomContext("isa", steepest_isa_name(steepest_context_isa(nullptr)));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -103,34 +103,45 @@ HEADERS = [
 ]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute: fewer sizes and rounds")
-    parser.add_argument("--filter", default=".", help="regular expression on benchmark names")
-    parser.add_argument("--json", type=pathlib.Path, help="also write all results to this file")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument(
-        "--build",
-        type=pathlib.Path,
-        default=ROOT / "build" / "release",
-        help="the build directory; the programs are in its folder bench",
-    )
-    options = parser.parse_args()
-
+def measure(names, options):
+    """What the header says, and every benchmark of these programs."""
     facts = machine.describe()
-    # A *_process program belongs to a script in peers/.
-    sources = sorted(p.stem for p in (ROOT / "bench").glob("*.cpp"))
-    programs = [options.build / "bench" / name for name in sources if not name.endswith("_process")]
+    programs = [options.build / "bench" / name for name in names]
     missing = [str(p) for p in programs if not p.exists()]
     if missing:
         sys.exit(f"not built: {', '.join(missing)}; run ./dev build")
-
     reports = [report for report in (run(p, options) for p in programs) if report]
     benchmarks = [b for report in reports for b in report["benchmarks"]]
     if not benchmarks:
         sys.exit(f"no benchmark matches --filter {options.filter}")
     facts["Library"] = reports[0]["context"]["steepest"]
     facts["ISA level"] = reports[0]["context"]["isa"]
+    facts["OpenBLAS"] = reports[0]["context"]["openblas"]
+    return facts, benchmarks
+
+
+def argument_parser(description):
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a minute: fewer sizes and rounds")
+    parser.add_argument(
+        "--build",
+        type=pathlib.Path,
+        default=ROOT / "build" / "release",
+        help="the build directory; the programs are in its folder bench",
+    )
+    return parser
+
+
+def main():
+    parser = argument_parser(__doc__)
+    parser.add_argument("--filter", default=".", help="regular expression on benchmark names")
+    parser.add_argument("--json", type=pathlib.Path, help="also write all results to this file")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    options = parser.parse_args()
+
+    # A *_process program belongs to a script in peers/.
+    sources = sorted(p.stem for p in (ROOT / "bench").glob("*.cpp"))
+    facts, benchmarks = measure([p for p in sources if not p.endswith("_process")], options)
     machine.print_header(facts, options.markdown)
     matrices = [b for b in benchmarks if "flops" in b]
     vectors = [b for b in benchmarks if "flops" not in b]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts that msign is made of, each against the multiply-add limit of the cores and against
-// OpenBLAS alone: the triangle of X X^T, the product Q X, the inverses of three shifted matrices.
+// The parts that msign is made of, each against the multiply-add limit of the cores and those of
+// the highest level against OpenBLAS alone: the triangle of X X^T, the product Q X, the inverses of
+// three shifted matrices; with bf16 operands and on the AVX2 level too.
 #include <cblas.h>
 #include <lapacke.h>
 
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "contest.hpp"
+#include "dispatch/cpu.hpp"
 #include "dispatch/tables.hpp"
 #include "fma_peak.hpp"
 #include "linalg/linalg.hpp"
@@ -24,6 +26,24 @@ namespace linalg = steepest::linalg;
 
 enum class operation { gram, product, inverses };
 
+struct part {
+  const char* name;
+  operation what;
+  steepest_isa level = STEEPEST_ISA_AUTO;
+  bool bf16 = false;
+};
+
+constexpr part parts[] = {
+    {"triangle", operation::gram},
+    {"product", operation::product},
+    {"inverse_x3", operation::inverses},
+    {"triangle_bf16", operation::gram, STEEPEST_ISA_AUTO, true},
+    {"product_bf16", operation::product, STEEPEST_ISA_AUTO, true},
+    {"triangle_avx2", operation::gram, STEEPEST_ISA_X86_AVX2},
+    {"product_avx2", operation::product, STEEPEST_ISA_X86_AVX2},
+    {"inverse_x3_avx2", operation::inverses, STEEPEST_ISA_X86_AVX2},
+};
+
 struct shape {
   int64_t n, m;
 };
@@ -31,21 +51,27 @@ struct shape {
 // Everything that the operations work on, for ours and for OpenBLAS.
 struct problem {
   steepest_context& context;
+  const bool bf16;
   const linalg::panel_kernels<float>& kernels;
   linalg::symmetric<float> layout;
   int64_t n, m;
-  std::vector<float> x, out, packed, product_scratch, r, scratch, rows;
+  std::vector<float> x, out, packed, product_scratch, r, scratch, rows, sums;
   std::vector<float> shifted[3];
+  std::vector<linalg::bf16_pair> packed_words, product_words, q_words;
   static constexpr float shifts[3] = {2.2e-6F, 3.05e-4F, 3.56e-2F};
 
-  problem(steepest_context* of, shape size)
-      : context(*of), kernels(of->tables->linalg.fast.f32), layout(size.n), n(size.n), m(size.m),
-        x(bench::gaussian_matrix(n, m)), out(x.size()),
+  problem(steepest_context* of, shape size, bool with_bf16)
+      : context(*of), bf16(with_bf16), kernels(of->tables->linalg.fast.f32), layout(size.n),
+        n(size.n), m(size.m), x(bench::gaussian_matrix(n, m)), out(x.size()),
         packed(static_cast<std::size_t>(linalg::packed_elements<float>(context, n, m))),
         product_scratch(static_cast<std::size_t>(linalg::product_elements<float>(context, n, m))),
         r(static_cast<std::size_t>(layout.elements())),
         scratch(static_cast<std::size_t>(linalg::inverse_elements(context, layout, 3))),
-        rows(static_cast<std::size_t>(n * n)) {
+        rows(static_cast<std::size_t>(n * n)),
+        sums(static_cast<std::size_t>(linalg::bf16_sum_elements(context, n, m))),
+        packed_words(static_cast<std::size_t>(linalg::bf16_packed_words(n, m))),
+        product_words(static_cast<std::size_t>(linalg::bf16_product_words(context, n, m))),
+        q_words(static_cast<std::size_t>(linalg::bf16_factor_words(n, false))) {
     // Of about unit norm.
     for (float& each : x) each *= 0.5F / std::sqrt(static_cast<float>(m));
     for (auto& each : shifted) each.resize(r.size());
@@ -57,15 +83,26 @@ struct problem {
   linalg::matrix<const float> input() const { return {x.data(), n, m, m}; }
 
   linalg::product_memory<float> memory() { return {n, m, packed.data(), product_scratch.data()}; }
+  linalg::bf16_memory bf16_memory() {
+    return {n, m, packed_words.data(), product_words.data(), q_words.data(), sums.data()};
+  }
+  const linalg::bf16_kernels& bf16_kernels() const { return context.tables->linalg.bf16; }
 
   // Packing included.
   void gram() {
-    bench::check(linalg::pack<float>(context, kernels, {input()}, memory()));
-    bench::check(linalg::gram(context, kernels, memory(), r.data()));
+    if (bf16) {
+      bench::check(linalg::pack_bf16(context, bf16_kernels(), {input()}, bf16_memory()));
+      bench::check(linalg::gram_bf16(context, bf16_kernels(), bf16_memory(), r.data()));
+    } else {
+      bench::check(linalg::pack<float>(context, kernels, {input()}, memory()));
+      bench::check(linalg::gram(context, kernels, memory(), r.data()));
+    }
   }
   void product() {
+    const linalg::tile_sink<float> to = {{out.data(), n, m, m}};
     bench::check(
-        linalg::multiply<float>(context, kernels, r.data(), memory(), {{out.data(), n, m, m}}));
+        bf16 ? linalg::multiply_bf16(context, bf16_kernels(), r.data(), false, bf16_memory(), to)
+             : linalg::multiply(context, kernels, r.data(), memory(), to));
   }
   void inverses() {
     float* matrices[3];
@@ -101,15 +138,15 @@ struct problem {
   }
 };
 
-void compare(benchmark::State& state, operation what, shape size, int threads) {
+void compare(benchmark::State& state, const part& part, shape size, int threads) {
   openblas_set_num_threads(threads);
-  const bench::library_context context(threads);
-  problem of(context.get(), size);
+  const bench::library_context context(threads, part.level);
+  problem of(context.get(), size, part.bf16);
   const auto n = static_cast<double>(size.n);
   const auto m = static_cast<double>(size.m);
-  const double flops = what == operation::gram      ? n * n * m
-                       : what == operation::product ? 2 * n * n * m
-                                                    : 3 * n * n * n;
+  const double flops = part.what == operation::gram      ? n * n * m
+                       : part.what == operation::product ? 2 * n * n * m
+                                                         : 3 * n * n * n;
   state.counters["rows"] = n;
   state.counters["cols"] = m;
   state.counters["threads"] = threads;
@@ -117,22 +154,29 @@ void compare(benchmark::State& state, operation what, shape size, int threads) {
   bench::contest contest(
       threads,
       [&] {
-        what == operation::gram      ? of.gram()
-        : what == operation::product ? of.product()
-                                     : of.inverses();
+        part.what == operation::gram      ? of.gram()
+        : part.what == operation::product ? of.product()
+                                          : of.inverses();
       },
       40);
   bench::thread_pool pool(threads);
-  const bench::fma_loop loop = bench::best_fma_loop();
-  contest.add_rival("peak", "", [&] {
-    pool.run([&](int) { benchmark::DoNotOptimize(loop(static_cast<int64_t>(flops / threads))); });
-  });
-  contest.add_rival("openblas", "", [&] {
-    what == operation::gram      ? of.blas_gram()
-    : what == operation::product ? of.blas_product()
-                                 : of.blas_inverses();
-  });
+  const bench::operations useful =
+      part.bf16 ? bench::operations{0, flops} : bench::operations{flops};
+  bench::add_peak(contest, pool, useful, part.level);
+  if (part.level == STEEPEST_ISA_AUTO && !part.bf16)
+    contest.add_rival("openblas", "", [&] {
+      part.what == operation::gram      ? of.blas_gram()
+      : part.what == operation::product ? of.blas_product()
+                                        : of.blas_inverses();
+    });
   contest.run(state);
+}
+
+bool available(const part& part) {
+  if (part.bf16) return bench::has_bf16_products();
+  if (part.level == STEEPEST_ISA_AUTO) return true;
+  const steepest_isa best = steepest_context_isa(nullptr);
+  return part.level != best && steepest::isa_includes(best, part.level);
 }
 
 void add(bool quick) {
@@ -141,20 +185,15 @@ void add(bool quick) {
   if (!quick)
     shapes = {{64, 64},    {128, 128},   {256, 256},   {512, 512},  {768, 768},
               {768, 3072}, {1024, 1024}, {1024, 4096}, {2048, 2048}};
-  const struct {
-    const char* name;
-    operation what;
-  } operations[] = {{"triangle", operation::gram},
-                    {"product", operation::product},
-                    {"inverse_x3", operation::inverses}};
-  for (const auto& each : operations)
+  for (const part& each : parts)
     for (const shape& size : shapes) {
+      if (!available(each)) continue;
       if (each.what == operation::inverses && size.m > size.n && !quick) continue;
       for (const int threads : {1, all}) {
         const std::string name = std::string("linalg/") + each.name + '/' + std::to_string(size.n) +
                                  'x' + std::to_string(size.m) +
                                  "/threads:" + std::to_string(threads);
-        benchmark::RegisterBenchmark(name.c_str(), compare, each.what, size, threads)
+        benchmark::RegisterBenchmark(name.c_str(), compare, each, size, threads)
             ->Iterations(quick ? 5 : 11)
             ->UseManualTime();
         if (all == 1) break;

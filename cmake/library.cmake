@@ -6,6 +6,9 @@ add_library(steepest_flags INTERFACE)
 target_compile_features(steepest_flags INTERFACE cxx_std_20)
 target_compile_options(steepest_flags INTERFACE
   -ffp-contract=off -Wall -Wextra -Wpedantic $<$<BOOL:${STEEPEST_WERROR}>:-Werror>)
+if(STEEPEST_MATRIX_PROVIDER STREQUAL openblas)
+  target_compile_definitions(steepest_flags INTERFACE STEEPEST_OPENBLAS_PROVIDER)
+endif()
 
 # What it takes to include the headers below src/. Of xsimd only the headers: Debian's target also
 # links xtl, which they do not use.

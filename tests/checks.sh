@@ -97,6 +97,13 @@ clang_build() {
   cmake --build build/check/clang
 }
 
+openblas_provider() {
+  cmake --preset release -B build/check/openblas -DSTEEPEST_MATRIX_PROVIDER=openblas \
+    -DSTEEPEST_BUILD_TESTS=ON -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF
+  cmake --build build/check/openblas --target test_msign
+  build/check/openblas/tests/msign
+}
+
 aarch64_build() {
   if ! command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null; then
     echo 'no cross compiler or emulator for aarch64'
@@ -239,6 +246,7 @@ test_all() {
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
   check -n 1 'objects of the ISA levels from Clang' tests/symbols/check_objects.py \
     build/check/clang
+  check 'msign by OpenBLAS, as a build option' openblas_provider
 
   if [[ ${1:-} == --long ]]; then
     check 'aarch64 build' aarch64_build

@@ -1119,5 +1119,19 @@ TEST(msign, workspace_sizes) {
   }
 }
 
+// OpenBLAS refuses CONSISTENT.
+TEST(msign, the_build_option_chooses_the_provider) {
+#if defined(STEEPEST_OPENBLAS_PROVIDER)
+  const steepest_status expected = STEEPEST_E_UNSUPPORTED;
+#else
+  const steepest_status expected = STEEPEST_OK;
+#endif
+  steepest_msign_config config = STEEPEST_MSIGN_CONFIG_INIT;
+  config.flags = STEEPEST_FLAG_CONSISTENT;
+  float x = 2;
+  EXPECT_EQ(steepest_msign(nullptr, &config, 1, 1, STEEPEST_F32, &x, 0, &x, 0, nullptr, nullptr),
+            expected);
+}
+
 }  // namespace
 }  // namespace steepest_test

@@ -71,14 +71,18 @@ def compare(their_command, our_command, options):
         for side in (0, 1) if number % 2 == 0 else (1, 0):
             results[side].append(measure(commands[side], options))
     theirs, ours = ([r["seconds"] for r in side] for side in results)
+    return compared(theirs, ours, results[0][0], results[1][0])
+
+
+def compared(theirs, ours, their_first, our_first):
     ratios = [a / b for a, b in zip(theirs, ours)]
     return {
         "torch_seconds": theirs,
         "our_seconds": ours,
         "ratios": ratios,
         "interval": bootstrap_interval(ratios),
-        "their_first": results[0][0],
-        "our_first": results[1][0],
+        "their_first": their_first,
+        "our_first": our_first,
     }
 
 

@@ -17,6 +17,13 @@ namespace {
 
 constexpr char create_function[] = "context_create";
 
+// The build option matrix_provider.
+#if defined(STEEPEST_OPENBLAS_PROVIDER)
+constexpr uint64_t always_set = STEEPEST_CONTEXT_OPENBLAS;
+#else
+constexpr uint64_t always_set = 0;
+#endif
+
 void* c_allocate(void*, size_t alignment, size_t bytes) {
   // aligned_alloc wants a multiple of the alignment.
   return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -127,7 +134,7 @@ steepest_status create(const char* function, const steepest_context_options* giv
   auto* context = new (place) steepest_context(allocator);
   context->isa = isa;
   context->tables = &tables_for(isa);
-  context->flags = options.flags;
+  context->flags = options.flags | always_set;
   context->fork_generation = fork_generation();
   context->threads = threads;
   if (options.executor != nullptr) {

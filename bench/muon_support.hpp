@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the Muon benchmark and its counterpart of peers/muon.py have in common.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "msign_support.hpp"
+
+namespace bench {
+
+// The hidden matrices of GPT-2 124M, out x in: query-key-value, projection, and the two of the MLP,
+// in each of 12 layers.
+inline constexpr int64_t gpt2_layers = 12;
+inline constexpr struct {
+  int64_t rows, cols;
+} gpt2_matrices[] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}};
+
+class muon_problem {
+ public:
+  muon_problem(steepest_dtype compute, int threads) : context_(threads) {
+    openblas_set_num_threads(threads);
+    msign_.compute_dtype = compute;
+    config_.msign = &msign_;
+    for (int64_t layer = 0; layer < gpt2_layers; ++layer)
+      for (const auto& size : gpt2_matrices) {
+        grads_.push_back(gaussian_matrix(size.rows, size.cols, grads_.size() + 1));
+        params_.emplace_back(grads_.back().size());
+        momenta_.emplace_back(grads_.back().size());
+        steepest_muon_tensor tensor = STEEPEST_MUON_TENSOR_INIT;
+        tensor.rows = size.rows;
+        tensor.cols = size.cols;
+        tensor.param = params_.back().data();
+        tensor.grad = grads_.back().data();
+        tensor.momentum = momenta_.back().data();
+        tensors_.push_back(tensor);
+      }
+    out_.resize(std::size_t{3072} * 768);
+  }
+
+  void step() {
+    check(steepest_muon_step(context_.get(), &config_, tensors_.data(),
+                             static_cast<int64_t>(tensors_.size()), nullptr, nullptr));
+    ++config_.step;
+  }
+
+  // msign of every matrix, and nothing else.
+  void msign_alone() {
+    for (const steepest_muon_tensor& each : tensors_)
+      check(steepest_msign(context_.get(), &msign_, each.rows, each.cols, STEEPEST_F32, each.grad,
+                           0, out_.data(), 0, nullptr, nullptr));
+  }
+
+  // Of msign, in a first step of one layer: what it takes from parameters of zero is O.
+  double error() const {
+    steepest_muon_config config = config_;
+    config.lr = 1;
+    config.weight_decay = 0;
+    config.scale_mode = STEEPEST_SCALE_NONE;
+    config.grad_scale = -1;
+    sign_error error;
+    for (std::size_t i = 0; i < std::size(gpt2_matrices); ++i) {
+      std::vector<float> param(grads_[i].size());
+      std::vector<float> momentum(grads_[i].size());
+      steepest_muon_tensor tensor = tensors_[i];
+      tensor.param = param.data();
+      tensor.momentum = momentum.data();
+      check(steepest_muon_step(context_.get(), &config, &tensor, 1, nullptr, nullptr));
+      error.add(tensor.rows, tensor.cols, grads_[i].data(), param.data());
+    }
+    return error.value();
+  }
+
+  const library_context& context() const { return context_; }
+
+ private:
+  library_context context_;
+  steepest_msign_config msign_ = STEEPEST_MSIGN_CONFIG_INIT;
+  steepest_muon_config config_ = STEEPEST_MUON_CONFIG_INIT;
+  std::vector<std::vector<float>> params_, grads_, momenta_;
+  std::vector<steepest_muon_tensor> tensors_;
+  std::vector<float> out_;
+};
+
+}  // namespace bench
