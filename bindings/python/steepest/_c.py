@@ -44,10 +44,19 @@ F32 = 1
 F64 = 2
 BF16 = 3
 F16 = 4
+Q8_DYNAMIC = 5
+Q8_COMPANDED = 6
 
 ISA_AUTO = 0
+ISA_GENERIC = 1
+ISA_X86_AVX2 = 2
+ISA_X86_AVX512 = 3
+ISA_X86_AVX512_BF16 = 4
+ISA_ARM64_NEON = 16
 
 FLAG_CONSISTENT = 1 << 32
+
+CONTEXT_OPENBLAS = 1 << 0
 
 ADAMW_AMSGRAD = 1 << 0
 ADAMW_MAXIMIZE = 1 << 1
@@ -392,7 +401,7 @@ def new_array(kind: type[S], count: int) -> ctypes.Array[S]:
 
 # ---- contexts
 
-_contexts: dict[int, int] = {}
+contexts: dict[int, int] = {}
 
 
 def context(threads: int | None = None) -> int:
@@ -402,7 +411,7 @@ def context(threads: int | None = None) -> int:
     Contexts may be shared by threads, so there is one per number. A forked child makes its own:
     in those of its parent everything would run on the calling thread.
     """
-    found = _contexts.get(threads or 0)
+    found = contexts.get(threads or 0)
     return found if found is not None else _make_context(threads or 0)
 
 
@@ -413,11 +422,11 @@ def _make_context(threads: int) -> int:
     check(lib.steepest_context_create(ctypes.byref(options), ctypes.byref(made)))
     assert made.value is not None
     # Of several threads that come here at once, one wins. No lock, which fork could leave locked.
-    kept = _contexts.setdefault(threads, made.value)
+    kept = contexts.setdefault(threads, made.value)
     if kept != made.value:
         lib.steepest_context_destroy(made)
     return kept
 
 
 # The parent's contexts are dropped, not destroyed: who has the address may go on using it.
-os.register_at_fork(after_in_child=_contexts.clear)
+os.register_at_fork(after_in_child=contexts.clear)
