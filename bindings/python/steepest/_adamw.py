@@ -71,30 +71,26 @@ def adamw_step(
     written then, and the message names the argument.
     """
     function = "adamw_step"
-    arrays = views(
-        function,
-        {
-            "param": param,
-            "grad": grad,
-            "exp_avg": exp_avg,
-            "exp_avg_sq": exp_avg_sq,
-            "max_exp_avg_sq": max_exp_avg_sq,
-            "delta": delta,
-        },
-    )
+    given = {"param": param, "grad": grad, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    if max_exp_avg_sq is not None:
+        given["max_exp_avg_sq"] = max_exp_avg_sq
+    if delta is not None:
+        given["delta"] = delta
+    arrays = views(function, given)
     count = len(arrays["param"])
     tensors = _c.new_array(_c.AdamwTensor, count)
     for argument, column in arrays.items():
         written = argument != "grad" and (argument != "param" or delta is None)
+        dtype = f"{argument}_dtype"
         for tensor, array, first in zip(tensors, column, arrays["param"]):
-            if argument == "param":
-                tensor.count = size(dense(array))
             same_layout(array, first)
             if written:
                 writable(array)
             setattr(tensor, argument, array.address)
+            if argument == "param":
+                tensor.count = size(dense(array))
             if argument != "max_exp_avg_sq":
-                setattr(tensor, f"{argument}_dtype", array.dtype)
+                setattr(tensor, dtype, array.dtype)
             elif array.dtype != tensor.exp_avg_sq_dtype:
                 raise TypeError(f"{array.name} must have the type of exp_avg_sq")
 

@@ -42,7 +42,8 @@ NAMES = {_c.F32: "float32", _c.F64: "float64", _c.BF16: "bfloat16", _c.F16: "flo
 
 
 class View:
-    """Where an array lies; strides are in elements. Valid while `owner` lives."""
+    """Where an array lies. `strides` is in elements; None: contiguous and row-major. `name` is
+    "function: argument". Valid while `owner` lives."""
 
     __slots__ = ("address", "dtype", "name", "owner", "readonly", "shape", "strides")
 
@@ -53,7 +54,7 @@ class View:
         address: int,
         dtype: int,
         shape: tuple[int, ...],
-        strides: tuple[int, ...],
+        strides: tuple[int, ...] | None,
         readonly: bool,
     ) -> None:
         self.name = name
@@ -66,6 +67,10 @@ class View:
         if address % SIZES[dtype]:
             raise ValueError(f"{name} is not aligned to its element type {NAMES[dtype]}")
 
+    @property
+    def argument(self) -> str:
+        return self.name.partition(": ")[2]
+
 
 def view(array: Any, name: str) -> View:
     """The view of a NumPy array, a CPU tensor with DLPack, or an object with a buffer."""
@@ -73,17 +78,20 @@ def view(array: Any, name: str) -> View:
         if hasattr(array, "__dlpack__"):
             return _from_dlpack(array, name)
         array = _from_buffer(array, name)
-    interface = array.__array_interface__
     dtype = DTYPES.get(array.dtype)
     if dtype is None:
         dtype = _other_dtype(array.dtype, name)
+    flags = array.flags
+    strides = None if flags.c_contiguous else _element_strides(array, name)
+    return View(name, array, array.ctypes.data, dtype, array.shape, strides, not flags.writeable)
+
+
+def _element_strides(array: NDArray[Any], name: str) -> tuple[int, ...]:
     size = array.itemsize
-    address, readonly = interface["data"]
-    strides = array.strides
-    if any(stride % size for stride in strides):
-        raise ValueError(f"{name} has strides {strides}, not multiples of its {size}-byte elements")
-    steps = tuple([stride // size for stride in strides])
-    return View(name, array, address, dtype, array.shape, steps, readonly)
+    for stride in array.strides:
+        if stride % size:
+            raise ValueError(f"{name} has a stride of {stride} bytes, its elements have {size}")
+    return tuple([stride // size for stride in array.strides])
 
 
 def _other_dtype(dtype: np.dtype[Any], name: str) -> int:
@@ -181,22 +189,23 @@ def _from_dlpack(array: Any, name: str) -> View:
             f"{name} is of DLPack type {kind}: must be float32, float64, float16 or bfloat16"
         )
     shape = tuple(tensor.shape[: tensor.ndim])
-    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else c_strides(shape)
+    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
+    if strides is not None and _is_contiguous(shape, strides):
+        strides = None
     address = (tensor.data or 0) + tensor.byte_offset
     return View(name, capsule, address, dtype, shape, strides, bool(flags & _READ_ONLY))
 
 
-# ---- what a function can take
-
-
-def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a contiguous row-major array."""
-    strides = []
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     step = 1
-    for length in reversed(shape):
-        strides.append(step)
+    for length, stride in zip(reversed(shape), reversed(strides)):
+        if length > 1 and stride != step:
+            return 0 in shape
         step *= length
-    return tuple(reversed(strides))
+    return True
+
+
+# ---- what a function can take
 
 
 def writable(array: View) -> View:
@@ -207,31 +216,43 @@ def writable(array: View) -> View:
 
 def dense(array: View) -> View:
     """Refuses an array with gaps between its elements; their order does not matter."""
-    shape, strides = array.shape, array.strides
-    if strides == c_strides(shape) or 0 in shape:
+    if array.strides is None:
         return array
     step = 1
-    for stride, length in sorted((s, n) for s, n in zip(strides, shape) if n > 1):
+    for stride, length in sorted((s, n) for s, n in zip(array.strides, array.shape) if n > 1):
         if stride != step:
-            raise ValueError(f"{array.name} is not contiguous (shape {shape}, strides {strides})")
+            raise ValueError(
+                f"{array.name} is not contiguous (shape {array.shape}, strides in elements "
+                f"{array.strides})"
+            )
         step *= length
+    return array
+
+
+def same_shape(array: View, other: View) -> View:
+    if array.shape != other.shape:
+        raise ValueError(
+            f"{array.name} has shape {array.shape}, but {other.argument} has {other.shape}"
+        )
     return array
 
 
 def same_layout(array: View, other: View) -> View:
     """Refuses an array whose elements do not lie in the same order as the other's."""
-    if array.shape != other.shape:
-        raise ValueError(
-            f"{array.name} has shape {array.shape}, but {other.name} has {other.shape}"
-        )
-    if array.strides != other.strides and 0 not in array.shape:
-        for stride, wanted, length in zip(array.strides, other.strides, array.shape):
-            if stride != wanted and length > 1:
-                raise ValueError(
-                    f"{array.name} has strides {array.strides}, but {other.name} has "
-                    f"{other.strides} (counted in elements)"
-                )
-    return array
+    if same_shape(array, other).strides == other.strides:
+        return array
+    if array.strides is not None and other.strides is not None:
+        pairs = zip(array.strides, other.strides, array.shape)
+        if all(one == wanted for one, wanted, length in pairs if length > 1):
+            return array
+    raise ValueError(
+        f"{array.name} has strides in elements {_describe(array)}, "
+        f"but {other.argument} {_describe(other)}"
+    )
+
+
+def _describe(array: View) -> str:
+    return "row-major" if array.strides is None else str(array.strides)
 
 
 def matrix(array: View) -> tuple[int, int, int]:
@@ -239,23 +260,17 @@ def matrix(array: View) -> tuple[int, int, int]:
     if len(array.shape) != 2:
         raise ValueError(f"{array.name} has shape {array.shape}: must have two dimensions")
     rows, cols = array.shape
+    if array.strides is None:
+        return rows, cols, cols
     ld, step = array.strides
-    if rows <= 1 or cols == 0:
+    if rows == 1:
         ld = cols
-    if (step != 1 and cols > 1 and rows > 0) or ld < cols:
+    if (step != 1 and cols > 1) or ld < cols:
         raise ValueError(
-            f"{array.name} has strides {array.strides} (counted in elements): the elements of a "
-            f"row must be adjacent, and rows {cols} elements or more apart"
+            f"{array.name} has strides in elements {array.strides}: the elements of a row must be "
+            f"adjacent, and rows at least {cols} apart"
         )
     return rows, cols, ld
-
-
-def same_shape(array: View, other: View) -> View:
-    if array.shape != other.shape:
-        raise ValueError(
-            f"{array.name} has shape {array.shape}, but {other.name} has {other.shape}"
-        )
-    return array
 
 
 def size(array: View) -> int:

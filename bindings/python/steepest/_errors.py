@@ -7,7 +7,7 @@ The text is the library's own and names the argument.
 
 
 class SteepestError(RuntimeError):
-    """A call of the library failed. `status` is the C status: -1 for STEEPEST_E_INVALID_ARGUMENT."""
+    """A call failed. `status` is the C status, such as -1 for STEEPEST_E_INVALID_ARGUMENT."""
 
     status = 0
 

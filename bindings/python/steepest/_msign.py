@@ -51,7 +51,7 @@ class MsignConfig:
         "rational"            Zolotarev's best rational function; three poles: 1 -+ 0.062
         "halley"              dynamically weighted Halley steps (QDWH)
         "svd"                 LAPACK's gesdd, of the numerical rank
-        "accurate"            to the last digits, in fp64
+        "accurate"            in fp64, to about 1e-7
     steps: iterations or poles. 0: the method's default, or one for each row of coefficients.
     coefficients: of the two Newton-Schulz methods: "keller", "classic", "cubic", "you",
         "polar_express", or a table of rows (a, b, c); the last row repeats.
@@ -228,7 +228,7 @@ def msign(
     rows, cols, ldx = _common(xs)
     ldo = _common(outs)[2]
     if outs[0].dtype != xs[0].dtype:
-        raise TypeError(f"{outs[0].name} is of {NAMES[outs[0].dtype]}, {xs[0].name} is not")
+        raise TypeError(f"{outs[0].name} is of {NAMES[outs[0].dtype]}, {xs[0].argument} is not")
 
     pointers = c_void_p * len(xs)
     table = None if stats is None else _c.new_array(_c.MsignStats, len(xs))
@@ -279,9 +279,9 @@ def _common(matrices: list[View]) -> tuple[int, int, int]:
     expected = matrix(first)
     for other in matrices[1:]:
         if matrix(same_shape(other, first)) != expected:
-            raise ValueError(f"{other.name} has rows of another stride than {first.name}")
+            raise ValueError(f"{other.name} has rows of another stride than {first.argument}")
         if other.dtype != first.dtype:
-            raise TypeError(f"{other.name} is of {NAMES[other.dtype]}, {first.name} is not")
+            raise TypeError(f"{other.name} is of {NAMES[other.dtype]}, {first.argument} is not")
     return expected
 
 

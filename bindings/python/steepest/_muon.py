@@ -92,10 +92,10 @@ def muon_step(
     the others are done, and `stats` tells which.
     """
     function = "muon_step"
-    arrays = views(
-        function,
-        {"param": param, "grad": grad, "momentum_buffer": momentum_buffer, "delta": delta},
-    )
+    given = {"param": param, "grad": grad, "momentum_buffer": momentum_buffer}
+    if delta is not None:
+        given["delta"] = delta
+    arrays = views(function, given)
     count = len(arrays["param"])
     tensors = _c.new_array(_c.MuonTensor, count)
     for argument, column in arrays.items():

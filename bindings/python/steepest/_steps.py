@@ -77,8 +77,6 @@ def views(function: str, arguments: dict[str, Any]) -> dict[str, list[View]]:
     result: dict[str, list[View]] = {}
     count, first = -1, ""
     for argument, arrays in arguments.items():
-        if arrays is None:
-            continue
         array_list, names = as_list(arrays, argument, function)
         if count < 0:
             count, first = len(array_list), argument
