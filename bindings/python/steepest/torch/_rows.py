@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Callable
 from operator import attrgetter, is_
 from typing import Any, ClassVar, NoReturn
 
@@ -26,6 +27,12 @@ DTYPES = {
     torch.float16: _c.F16,
 }
 _dtype_of = attrgetter("dtype")
+
+
+try:  # compares types, sizes, strides and kinds of a list of tensors in one call, unlike Python
+    from torch._C._dynamo.guards import TensorGuards
+except ImportError:
+    TensorGuards = None
 
 
 class Stale(Exception):
@@ -72,13 +79,23 @@ def same_order(a: Tensor, b: Tensor) -> bool:
 
 
 def _signature(tensors: list[Tensor]) -> tuple[list, list, list]:
-    """The types, sizes and strides of the tensors."""
-    dtypes = list(map(_dtype_of, tensors))
-    return dtypes, list(map(Tensor.numel, tensors)), list(map(Tensor.stride, tensors))
+    """The types, sizes and strides of the tensors; no strides if all are contiguous."""
+    whole = all(map(Tensor.is_contiguous, tensors))
+    strides = [] if whole else list(map(Tensor.stride, tensors))
+    return list(map(_dtype_of, tensors)), list(map(Tensor.numel, tensors)), strides
 
 
-def _addresses(tensors: list[Tensor]) -> np.ndarray:
-    return np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
+def _never(*tensors: Tensor) -> bool:
+    return False
+
+
+def _like(tensors: list[Tensor]) -> Callable[..., bool]:
+    """A quick check that tensors are like these. A false result says nothing."""
+    try:
+        guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+    except (TypeError, AttributeError, RuntimeError):  # private to torch: do without it
+        return _never
+    return guards.check
 
 
 class Selection:
@@ -92,23 +109,24 @@ class Selection:
         self.index = slice(None) if active is None else np.array(active)
         self.params = [rows.params[i] for i in chosen]
         self.states = [rows.states[i] for i in chosen]
-        self.steps = [state["step"] for state in self.states]
         self.copies = [(k, rows.copies[i]) for k, i in enumerate(chosen) if i in rows.copies]
         self.signature = _signature(self.params)
         self.numel = np.array(self.signature[1])
+        self.params_alike = _like(self.params)
+        self.grads_alike: Callable[..., bool] = _never  # set by Rows.accept
         # A gradient must store its elements in the order of the buffer that is updated.
         self.targets = self.params.copy()
         for k, copy in self.copies:
             self.targets[k] = copy
-        self.strides = list(map(Tensor.stride, self.targets))
+        self.strides = _signature(self.targets)[2]
         self.dtypes: list = []  # of the gradients, as the rows have them
-        # The state tensors of each key: one parameter group may use AMSGrad, another not.
+        self.addresses: list[int] = []
+        self.grad_addresses: list[int] = []
+        self.steps = [state["step"] for state in self.states]
         self.keys = []
-        for key, field in rows.fields.items():
-            users = [i for i in chosen if rows.uses(key, rows.groups[i])]
-            where = self.index if len(users) == self.count else np.array(users)
-            if users:
-                self.keys.append((key, field, where, [rows.states[i] for i in users]))
+        for key in rows.fields:  # one parameter group may use AMSGrad, another not
+            states = [rows.states[i] for i in chosen if rows.uses(key, rows.groups[i])]
+            self.keys.append((key, states, [state[key].data_ptr() for state in states]))
         self.stats = Structs(_c.StepStats, self.count)
         self.packed = None if active is None else Structs(rows.tensor_kind, self.count)
 
@@ -139,7 +157,7 @@ class Rows:
         double = torch.get_default_dtype() == torch.float64
         self.counters = torch.zeros(count, dtype=torch.float64 if double else torch.float32)
         self.steps = self.counters.numpy()
-        self.shared_at = np.full(count, np.nan)  # the steps for which `config` was written
+        self.shared = b""  # the steps for which `config` was written
         self.scale = 1.0
         # Each parameter group is a run of rows: [group, its rows, its options when last written].
         self.runs: list[list] = []
@@ -267,32 +285,44 @@ class Rows:
 
     def refresh(self, chosen: Selection, grads: list[Tensor]) -> None:
         columns, index = self.tensors.columns, chosen.index
-        if _signature(chosen.params) != chosen.signature:
+        params = chosen.params
+        if not chosen.params_alike(*params) and _signature(params) != chosen.signature:
             raise Stale
-        if not same([state.get("step") for state in chosen.states], chosen.steps):
+        try:
+            moved = not same([state["step"] for state in chosen.states], chosen.steps)
+            for key, states, addresses in chosen.keys:
+                tensors = [state[key] for state in states]
+                moved = moved or list(map(Tensor.data_ptr, tensors)) != addresses
+        except KeyError:
+            moved = True
+        if moved:
             raise Stale
-        for key, field, where, states in chosen.keys:
-            tensors = [tensor for state in states if (tensor := state.get(key)) is not None]
-            if not np.array_equal(_addresses(tensors), columns[field][where]):
-                raise Stale
-        addresses = _addresses(chosen.params)
+        addresses = list(map(Tensor.data_ptr, params))
         for k, copy in chosen.copies:
-            copy.copy_(chosen.params[k].detach())
+            copy.copy_(params[k].detach())
             addresses[k] = copy.data_ptr()
-        columns["param"][index] = addresses
+        if addresses != chosen.addresses:
+            columns["param"][index] = chosen.addresses = addresses
+        if not chosen.grads_alike(*grads):
+            self.accept(chosen, grads)
+        addresses = list(map(Tensor.data_ptr, grads))
+        if addresses != chosen.grad_addresses:
+            columns["grad"][index] = chosen.grad_addresses = addresses
 
+    def accept(self, chosen: Selection, grads: list[Tensor]) -> None:
+        """Checks gradients that are not all like those of the step before."""
         dtypes, sizes, strides = _signature(grads)
         if sizes != chosen.signature[1]:
             raise Stale
         if dtypes != chosen.dtypes:
-            columns["grad_dtype"][index] = [DTYPES[dtype] for dtype in dtypes]
+            self.tensors.columns["grad_dtype"][chosen.index] = [DTYPES[dtype] for dtype in dtypes]
             chosen.dtypes = dtypes
-        if strides != chosen.strides or any(map(Tensor.is_neg, grads)):
-            for k, (grad, target) in enumerate(zip(grads, chosen.targets)):
-                if grad.is_neg() or not (same_order(grad, target) and is_dense(grad)):
-                    ordered = torch.empty_like(target.detach(), dtype=grad.dtype)
-                    grads[k] = ordered.copy_(grad.detach())
-        columns["grad"][index] = _addresses(grads)
+        ordered = strides == chosen.strides and not any(map(Tensor.is_neg, grads))
+        for k, (grad, target) in enumerate(zip(grads, chosen.targets) if not ordered else ()):
+            if grad.is_neg() or not (same_order(grad, target) and is_dense(grad)):
+                copy = torch.empty_like(target.detach(), dtype=grad.dtype)
+                grads[k] = copy.copy_(grad.detach())
+        chosen.grads_alike = _like(grads) if ordered else _never
 
     def write_configs(self, scale: float) -> None:
         columns = self.configs.columns
@@ -306,16 +336,18 @@ class Rows:
                     columns[field][rows] = value
                 run[2] = options
         if scale != self.scale:
-            columns["grad_scale"][:] = self.scale = scale
-        columns["step"][:] = self.steps + 1
-        if not np.array_equal(self.steps, self.shared_at):
+            columns["grad_scale"].fill(scale)
+            self.scale = scale
+        columns["step"][:] = self.steps
+        columns["step"] += 1
+        if self.steps.tobytes() != self.shared:
             # Neighbours of one group at the same step share a config, which is prepared once.
             steps, groups = self.steps, self.group_of
             alike = np.zeros(len(steps), bool)
             alike[1:] = (steps[1:] == steps[:-1]) & (groups[1:] == groups[:-1])
             owner = np.maximum.accumulate(np.where(alike, 0, np.arange(len(steps))))
             self.tensors.columns["config"][:] = self.configs.addresses[owner]
-            self.shared_at[:] = steps
+            self.shared = steps.tobytes()
 
     def run(self, context: int, stats: bool) -> None:
         """One step of the parameters that `gather` has found."""
@@ -335,7 +367,7 @@ class Rows:
         if status == _c.OK:
             self.steps[chosen.index] += 1
             if chosen.active is None:
-                self.shared_at += 1
+                self.shared = self.steps.tobytes()
             return
         rows = np.array(chosen.chosen)
         self.steps[rows[done]] += 1

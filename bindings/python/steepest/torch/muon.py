@@ -228,7 +228,8 @@ class Muon(Optimizer):
     compute_dtype: torch.float32 (the default; torch.float64 for float64 parameters) or
         torch.bfloat16, faster where the CPU has AVX512_BF16.
     adjust_lr_fn: beside torch's "original" and "match_rms_adamw": "exact_rms" (update RMS exactly
-        `scale_value`), "sqrt_out_in", "sqrt_max", "none". scale_value: the RMS of the two rms modes.
+        `scale_value`), "sqrt_out_in", "sqrt_max", "none".
+    scale_value: the update RMS of "match_rms_adamw" and "exact_rms".
     momentum_kind: "ema" as in torch, or "classic": m = mu m + g.
     maximize, cautious, state_dtype: as in `AdamW`.
     blocks: a number of equal blocks, or their sizes, that the rows of each matrix in the group (the
