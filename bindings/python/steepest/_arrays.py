@@ -37,7 +37,6 @@ DTYPES = {
     np.dtype(np.float64): _c.F64,
     np.dtype(np.float16): _c.F16,
 }
-SIZES = {_c.F32: 4, _c.F64: 8, _c.BF16: 2, _c.F16: 2}
 NAMES = {_c.F32: "float32", _c.F64: "float64", _c.BF16: "bfloat16", _c.F16: "float16"}
 
 
@@ -64,8 +63,6 @@ class View:
         self.shape = shape
         self.strides = strides
         self.readonly = readonly
-        if address % SIZES[dtype]:
-            raise ValueError(f"{name} is not aligned to its element type {NAMES[dtype]}")
 
     @property
     def argument(self) -> str:

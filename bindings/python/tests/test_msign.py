@@ -112,6 +112,19 @@ def test_out_is_new_and_of_the_type_of_x():
     assert np.all(steepest.msign(np.zeros((3, 4))) == 0)
 
 
+def test_restarts():
+    x = matrix(np.random.default_rng(14), 30, 60).astype(np.float32)
+    chosen = {"method": "gram_newton_schulz", "steps": 6}
+    default, none, other = (
+        steepest.msign(x, **chosen, restarts=restarts) for restarts in (None, [], [2, 4])
+    )
+    assert np.array_equal(default, steepest.msign(x, **chosen, restarts=(3, 5)))
+    assert not np.array_equal(default, none)
+    assert not np.array_equal(default, other)
+    with pytest.raises(ValueError, match="restarts"):
+        steepest.msign(x, **chosen, restarts=[9])
+
+
 def test_options_and_config_are_the_same():
     x = matrix(np.random.default_rng(7), 9, 20)
     config = MsignConfig(method="halley", steps=2, lower_bound=0.01)

@@ -57,26 +57,35 @@ def state(seed, size=100_000):
     return [rng.standard_normal(size).astype("f4") for _ in range(3)] + [np.ones(size, "f4")]
 
 
+def in_threads(count, function):
+    """function(index) in that many threads, which begin at the same time."""
+    start = threading.Barrier(count)
+
+    def run_one(index):
+        start.wait()
+        function(index)
+
+    threads = [threading.Thread(target=run_one, args=[index]) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_threads_make_one_context():
+    for _ in range(30):
+        _c.contexts.clear()
+        found = {}
+        in_threads(4, lambda index, found=found: found.setdefault(index, _c.context(2)))
+        assert list(found.values()) == [_c.context(2)] * 4
+
+
 def test_threads_share_a_context():
     given = [state(seed) for seed in range(6)]
     expected = [state(seed) for seed in range(6)]
     for arrays in expected:
         steepest.adamw_step(*arrays, step=1, threads=2)
-    _c.contexts.clear()
-    start = threading.Barrier(6)
-    contexts = []
-
-    def step(arrays):
-        start.wait()
-        contexts.append(_c.context(2))
-        steepest.adamw_step(*arrays, step=1, threads=2)
-
-    threads = [threading.Thread(target=step, args=[arrays]) for arrays in given]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(contexts)) == 1
+    in_threads(6, lambda index: steepest.adamw_step(*given[index], step=1, threads=2))
     for arrays, others in zip(given, expected):
         assert all(np.array_equal(one, other) for one, other in zip(arrays, others))
 
@@ -87,7 +96,7 @@ def test_an_error_belongs_to_its_thread():
     def fail(index):
         for _ in range(200):
             try:
-                steepest.scale_factor("none", 1, index, 0)
+                steepest.scale_factor("none", 1, 1, -index)
             except ValueError as error:
                 texts.setdefault(index, set()).add(str(error))
             try:
@@ -95,11 +104,7 @@ def test_an_error_belongs_to_its_thread():
             except ValueError as error:
                 texts[index].add(str(error))
 
-    threads = [threading.Thread(target=fail, args=[index]) for index in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, fail)
     assert all(len(found) == 2 for found in texts.values())
     assert all(any(f"-{1 + index}" in text for text in found) for index, found in texts.items())
 
