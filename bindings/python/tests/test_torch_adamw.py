@@ -395,7 +395,7 @@ def test_moved_storage_is_noticed(move, guards, monkeypatch):
         monkeypatch.setattr(_rows, "TensorGuards", None)
     still, moved = make_params(), make_params()
     a, b = st.AdamW(still, lr=0.1), st.AdamW(moved, lr=0.1)
-    keep = []  # old storage stays allocated, so that using it would go unpunished but for the result
+    keep = []  # old storage stays allocated: only the results show that it was used
     for step in range(6):
         for optimizer, params in ((a, still), (b, moved)):
             run(optimizer, params, 1, start=step)
