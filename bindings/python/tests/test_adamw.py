@@ -3,7 +3,7 @@ import numpy as np
 import numpy_reference as reference
 import pytest
 import steepest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import BF16, DTYPES, embed, f64, margins_untouched, rounding, seeds, storage
 
@@ -67,7 +67,6 @@ def check(arrays, before, chosen, delta=None):
         assert close(arrays["max_exp_avg_sq"], largest, np.maximum(largest, v_terms))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     shapes=st.lists(st.lists(st.integers(0, 7), max_size=3), min_size=1, max_size=4),
     types=st.one_of(

@@ -2,12 +2,11 @@
 import numpy as np
 import pytest
 import steepest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import DTYPES, embed, f64, seeds, strided
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     shapes=st.lists(st.lists(st.integers(0, 6), max_size=3), max_size=4),
     dtypes=st.lists(st.sampled_from(list(DTYPES)), min_size=4, max_size=4),

@@ -3,7 +3,7 @@ import numpy as np
 import numpy_reference as reference
 import pytest
 import steepest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from steepest import MsignConfig
 from support import BF16, DTYPES, ROUNDING, f64, seeds, strided
@@ -19,7 +19,6 @@ def matrix(rng, rows, cols):
     return (u * rng.uniform(0.1, 1, n)) @ v.T
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     rows=st.integers(1, 40),
     cols=st.integers(1, 40),

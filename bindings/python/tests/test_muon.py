@@ -3,7 +3,7 @@ import numpy as np
 import numpy_reference as reference
 import pytest
 import steepest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from steepest import MsignConfig
 from support import DTYPES, ROUNDING, f64, seeds, storage, strided
@@ -12,7 +12,6 @@ EXACT = MsignConfig(method="svd")
 SCALES = ["match_rms", "exact_rms", "none", "sqrt_max1_out_in", "sqrt_out_in", "sqrt_max"]
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=3),
     types=st.one_of(
