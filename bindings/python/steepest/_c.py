@@ -418,6 +418,8 @@ def context(threads: int | None = None) -> int:
 def _make_context(threads: int) -> int:
     options = new(ContextOptions)
     options.num_threads = threads
+    if options.num_threads != threads:
+        raise ValueError(f"threads is out of range ({threads})")
     made = c_void_p()
     check(lib.steepest_context_create(ctypes.byref(options), ctypes.byref(made)))
     assert made.value is not None

@@ -109,7 +109,7 @@ def c_config(config: MsignConfig, function: str) -> _c.MsignConfig:
         (config.split_bf16, _c.MSIGN_SPLIT_BF16), (config.consistent, _c.FLAG_CONSISTENT)
     )
     result.method = choice(config.method, METHODS, f"{function}: method")
-    result.steps = _int32(config.steps, f"{function}: steps")
+    result.steps = integer(config.steps, f"{function}: steps", 32)
     name = f"{function}: coefficients"
     if isinstance(config.coefficients, str):
         result.coefficients = choice(config.coefficients, COEFFICIENTS, name)
@@ -129,17 +129,10 @@ def c_config(config: MsignConfig, function: str) -> _c.MsignConfig:
     if config.compute_dtype is not None:
         result.compute_dtype = choice(config.compute_dtype, DTYPES, f"{function}: compute_dtype")
     if config.restarts is not None:
-        steps = [_int32(step, f"{function}: restarts") for step in config.restarts]
+        steps = [integer(step, f"{function}: restarts", 32) for step in config.restarts]
         # One more entry than is counted, since null stands for the default.
         result.restarts = (c_int32 * (len(steps) + 1))(*steps)
         result.restart_count = len(steps)
-    return result
-
-
-def _int32(value: Any, name: str) -> int:
-    result = integer(value, name)
-    if result >= 2**31:
-        raise ValueError(f"{name} is out of range ({result})")
     return result
 
 

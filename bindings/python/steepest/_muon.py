@@ -111,12 +111,14 @@ def muon_step(
 
     if blocks is not None and not isinstance(param, (list, tuple)):
         blocks = [blocks]
-    for name, values in (("fan_out", fan_out), ("fan_in", fan_in), ("block_axis", block_axis)):
-        for tensor, value in zip(tensors, each(values, count, f"{function}: {name}")):
-            setattr(tensor, name, integer(value, f"{function}: {name}"))
+    sizes = (("fan_out", fan_out, 64), ("fan_in", fan_in, 64), ("block_axis", block_axis, 32))
+    for field, values, bits in sizes:
+        name = f"{function}: {field}"
+        for tensor, value in zip(tensors, each(values, count, name)):
+            setattr(tensor, field, integer(value, name, bits))
     if blocks is not None:
-        for tensor, sizes in zip(tensors, each(blocks, count, f"{function}: blocks")):
-            _set_blocks(tensor, sizes, f"{function}: blocks")
+        for tensor, parts in zip(tensors, each(blocks, count, f"{function}: blocks")):
+            _set_blocks(tensor, parts, f"{function}: blocks")
 
     table, skipped = configs(
         function,

@@ -21,12 +21,13 @@ def number(value: Any, name: str) -> float:
         raise TypeError(f"{name} is {value!r}, not a number") from error
 
 
-def integer(value: Any, name: str) -> int:
+def integer(value: Any, name: str, bits: int = 64) -> int:
+    """ctypes would cut off what does not fit."""
     try:
         result = operator.index(value)
     except TypeError as error:
         raise TypeError(f"{name} is {value!r}, not an integer") from error
-    if not -(2**31) <= result < 2**63:
+    if result.bit_length() >= bits:
         raise ValueError(f"{name} is out of range ({result})")
     return result
 

@@ -226,6 +226,7 @@ def readonly(array):
         (ValueError, "lr has 2 values for 1 tensors", {"lr": [0.1, 0.2]}),
         (ValueError, "COUPLED_L2", {"coupled_l2": True, "cautious_decay": True}),
         (ValueError, "num_threads", {"threads": -1}),
+        (ValueError, "threads is out of range", {"threads": 2**32}),
     ],
 )
 def test_errors_name_the_argument_and_write_nothing(error, message, changes):

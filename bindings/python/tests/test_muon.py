@@ -174,6 +174,7 @@ def square():
         (TypeError, "blocks", lambda: steepest.muon_step(*[[x] for x in square()], blocks=[2])),
         (ValueError, "block_axis", lambda: steepest.muon_step(*square(), blocks=[4], block_axis=2)),
         (ValueError, "fan_out", lambda: steepest.muon_step(*square(), fan_out=-1)),
+        (ValueError, "block_axis is out", lambda: steepest.muon_step(*square(), block_axis=2**32)),
         (ValueError, "method", lambda: steepest.muon_step(*square(), msign=MsignConfig("x"))),
         (TypeError, "momentum_buffer", lambda: steepest.muon_step(*square()[:2], 3)),
         (ValueError, "EXACT_RMS", lambda: steepest.scale_factor("exact_rms", 1, 2, 3)),
