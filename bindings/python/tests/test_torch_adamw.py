@@ -619,6 +619,37 @@ def test_a_sparse_gradient_after_a_dense_one():
         optimizer.step()
 
 
+def test_after_a_refused_step_the_next_one_works():
+    param = torch.nn.Parameter(torch.ones(4))
+    optimizer = st.AdamW([param])
+    param.grad = torch.eye(4)[:1].to_sparse()[0]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="sparse"):
+            optimizer.step()
+    param.grad = torch.ones(4)
+    optimizer.step()
+    assert optimizer.state[param]["step"] == 1
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_step_within_compiled_code_and_in_inference_mode(inference):
+    params, twins = make_params(shapes=[(4, 3), (3,)]), make_params(shapes=[(4, 3), (3,)])
+    optimizer, twin = st.AdamW(params, lr=0.1), st.AdamW(twins, lr=0.1)
+
+    def step(optimizer, params):
+        optimizer.zero_grad()
+        loss = sum((p**2).sum() for p in params)
+        loss.backward()
+        with torch.inference_mode(inference):
+            optimizer.step()
+        return loss
+
+    compiled = torch.compile(step, backend="eager")
+    for _ in range(3):
+        torch.testing.assert_close(compiled(optimizer, params), step(twin, twins))
+    assert_same_bits(params, twins)
+
+
 def test_overlapping_parameters_are_an_error_with_names():
     memory = torch.ones(8)
     a, b = torch.nn.Parameter(memory[:5]), torch.nn.Parameter(memory[3:])

@@ -116,18 +116,30 @@ class Optimizer(torch.optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         self.skipped = found_inf is not None and bool(found_inf)
         if not self.skipped:
-            try:
-                self._step()
-            except Stale:
-                self._tables = None
-                self._step()
+            self._update()
         return loss
 
-    def _step(self) -> None:
-        tables = [table for table in self._current_tables() if table.gather()]
+    @torch._disable_dynamo
+    def _update(self) -> None:
+        try:
+            tables = self._gather()
+            if tables:
+                self._run(tables)
+        except Stale:
+            self._tables = None
+            self._run(self._gather())
+
+    def _gather(self) -> list[Rows]:
+        """The rows of each kind, brought up to date, where any parameter has a gradient."""
+        try:
+            tables = [table for table in self._current_tables() if table.gather()]
+        except Exception:
+            self._tables = None  # perhaps half made
+            raise
         self._seen_states = list(self.state.values())
-        if not tables:
-            return
+        return tables
+
+    def _run(self, tables: list[Rows]) -> None:
         context = _c.context(torch.get_num_threads())
         grad_scale = getattr(self, "grad_scale", None)
         scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
@@ -232,7 +244,9 @@ class Optimizer(torch.optim.Optimizer):
                 total += figures["grad_norm"] ** 2
         return {"grad_norm": math.sqrt(total), "groups": groups, "params": params}
 
-    def _figures(self, table: Rows, group: dict, rows: list, square: dict, stats: dict, steps: Any):
+    def _figures(
+        self, table: Rows, group: dict, rows: list, square: dict, stats: dict, steps: Any
+    ) -> dict[str, Any]:
         count = max(1, int(table.selection.numel[rows].sum()))
         mean = {name: float(column[rows].sum()) / count for name, column in square.items()}
         step, beta = float(steps[rows[0]]), table.beta(group)

@@ -73,7 +73,7 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def same_order(a: Tensor, b: Tensor) -> bool:
-    """Whether two dense tensors of one shape store their elements in the same order."""
+    """Whether two tensors of one shape, of which one is dense, store their elements alike."""
     strides = zip(a.shape, a.stride(), b.stride())
     return all(left == right for size, left, right in strides if size > 1)
 
@@ -253,8 +253,7 @@ class Rows:
             dtype = self.states[i]["exp_avg_sq"].dtype
         elif torch.float64 in (dtype, buffer.dtype) or dtype not in DTYPES:
             dtype = buffer.dtype  # F64 goes with F64 alone
-        fits = value.is_cpu and value.dtype == dtype and same_order(value, buffer)
-        if fits and is_dense(value):
+        if value.is_cpu and value.dtype == dtype and same_order(value, buffer):
             return value
         return torch.empty_like(buffer, dtype=dtype).copy_(value.detach())
 
@@ -319,7 +318,7 @@ class Rows:
             chosen.dtypes = dtypes
         ordered = strides == chosen.strides and not any(map(Tensor.is_neg, grads))
         for k, (grad, target) in enumerate(zip(grads, chosen.targets) if not ordered else ()):
-            if grad.is_neg() or not (same_order(grad, target) and is_dense(grad)):
+            if grad.is_neg() or not same_order(grad, target):
                 copy = torch.empty_like(target.detach(), dtype=grad.dtype)
                 grads[k] = copy.copy_(grad.detach())
         chosen.grads_alike = _like(grads) if ordered else _never
