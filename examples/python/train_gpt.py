@@ -259,6 +259,7 @@ def plot(paths: list[Path], output: Path) -> None:
             if any(not math.isnan(value) for value in columns[y]):
                 axis.plot(columns["step"], columns[y], label=path.stem, color=line.get_color())
             axis.set(xlabel="step", ylabel=y)
+    axes[1, 1].set_yscale("symlog", linthresh=0.01)
     axes[1, 0].axhline(0.2, color="grey", linewidth=0.8, linestyle=":")
     figure.savefig(output, dpi=120)
     print(output)
