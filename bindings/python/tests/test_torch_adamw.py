@@ -12,8 +12,8 @@ import pickle
 import pytest
 
 torch = pytest.importorskip("torch")
-st = pytest.importorskip("steepest.torch")
-_rows = pytest.importorskip("steepest.torch._rows")
+import steepest.torch as st
+from steepest.torch import _rows
 
 torch.set_num_threads(1)  # the tests of threads set their own number
 

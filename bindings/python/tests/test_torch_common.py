@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 torch = pytest.importorskip("torch")
-st = pytest.importorskip("steepest.torch")
+import steepest.torch as st
+
 pytest.importorskip("hypothesis")
 
 from hypothesis import given, settings

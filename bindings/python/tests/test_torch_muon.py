@@ -10,8 +10,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-st = pytest.importorskip("steepest.torch")
-
+import steepest.torch as st
 from test_torch_adamw import assert_same_bits, layouts, make_params, run, set_grads
 
 MATRICES = [(16, 16), (12, 40), (40, 12), (1, 9), (64, 48)]

@@ -11,9 +11,8 @@ import weakref
 import pytest
 
 torch = pytest.importorskip("torch")
-st = pytest.importorskip("steepest.torch")
-_c = pytest.importorskip("steepest._c")
-
+import steepest.torch as st
+from steepest import _c
 from test_torch_adamw import assert_same_bits, make_params, run, set_grads
 
 
