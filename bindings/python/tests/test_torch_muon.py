@@ -291,6 +291,14 @@ class Block(torch.nn.Module):
         self.gate_up = torch.nn.Linear(width, 4 * width, bias=False)
 
 
+class Nested(torch.nn.Module):
+    """A layer that is called like a head."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc = torch.nn.Linear(width, width)
+
+
 class Model(torch.nn.Module):
     def __init__(self, width=16, tied=True):
         super().__init__()
@@ -300,6 +308,7 @@ class Model(torch.nn.Module):
         self.depthwise = torch.nn.Conv2d(width, width, 3, groups=width)
         self.up = torch.nn.ConvTranspose2d(width, 3, 3)
         self.h = torch.nn.ModuleList(Block(width) for _ in range(2))
+        self.extra = torch.nn.ModuleList([Nested(width)])
         self.frozen = torch.nn.Linear(width, width).requires_grad_(False)
         self.lm_head = torch.nn.Linear(width, 50, bias=False)
         if tied:
@@ -315,7 +324,7 @@ def test_split_parameters(tied):
     model = Model(tied=tied)
     groups = st.split_parameters(model)
     hidden = {f"h.{i}.{part}.weight" for i in range(2) for part in ("qkv", "out", "gate_up")}
-    assert names(groups, True) == hidden | {"conv.weight"}
+    assert names(groups, True) == hidden | {"conv.weight", "extra.0.fc.weight"}
     everything = [name for g in groups for name, _ in g["params"]]
     expected = [name for name, p in model.named_parameters() if p.requires_grad]
     assert sorted(everything) == sorted(expected)  # tied weights once, frozen ones not at all

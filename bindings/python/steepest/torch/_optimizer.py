@@ -33,6 +33,9 @@ class Optimizer(torch.optim.Optimizer):
     _extra: ClassVar[dict[str, Any]] = {}  # options beyond torch's, and their defaults
     _own = ("max_grad_norm", "skip_nonfinite", "track_stats")
     _tables: list[Rows] | None = None
+    _seen_groups: list[dict]
+    _seen_params: list[Tensor]
+    _seen_states: list[Any]
     _norms: Structs | None = None
     _clip = 1.0
     grad_norm: float | None = None  # of all gradients, before clipping, where it was computed

@@ -32,7 +32,7 @@ _dtype_of = attrgetter("dtype")
 try:  # compares types, sizes, strides and kinds of a list of tensors in one call, unlike Python
     from torch._C._dynamo.guards import TensorGuards
 except ImportError:
-    TensorGuards = None
+    TensorGuards = None  # type: ignore[assignment, misc]
 
 
 class Stale(Exception):
@@ -41,11 +41,12 @@ class Stale(Exception):
 
 def _layout(kind: type[ctypes.Structure]) -> np.dtype:
     codes = {ctypes.c_double: "f8", ctypes.c_int32: "i4"}
+    fields: Any = kind._fields_
     return np.dtype(
         {
-            "names": [name for name, _ in kind._fields_],
-            "formats": [codes.get(type_, "i8") for _, type_ in kind._fields_],
-            "offsets": [getattr(kind, name).offset for name, _ in kind._fields_],
+            "names": [name for name, _ in fields],
+            "formats": [codes.get(type_, "i8") for _, type_ in fields],
+            "offsets": [getattr(kind, name).offset for name, _ in fields],
             "itemsize": ctypes.sizeof(kind),
         }
     )
@@ -55,8 +56,8 @@ class Structs:
     """An array of C structs with their INIT values, and its fields as NumPy columns."""
 
     def __init__(self, kind: type[ctypes.Structure], count: int) -> None:
-        self.array = _c.new_array(kind, count)
-        records = np.frombuffer(self.array, _layout(kind))
+        self.array: Any = _c.new_array(kind, count)
+        records = np.frombuffer(self.array, _layout(kind))  # type: ignore[call-overload]
         self.records = records
         self.columns = {name: records[name] for name in records.dtype.names}
         self.addresses = ctypes.addressof(self.array) + np.arange(count) * ctypes.sizeof(kind)
@@ -149,7 +150,7 @@ class Rows:
         self.params = [param for _, _, param in items]
         self.states: list[Any] = [None] * count
         self.copies: dict[int, Tensor] = {}  # of parameters that the library cannot update in place
-        self.selection: Selection | None = None
+        self.selection: Any = None  # a Selection once any parameter has had a gradient
         self.grads: list[Tensor] = []
         self.tensors = Structs(self.tensor_kind, count)
         self.configs = Structs(self.config_kind, count)
@@ -194,6 +195,10 @@ class Rows:
         return is_dense(self.params[i])
 
     def call(self, context: int, tensors: Any, count: int, stats: Any) -> int:
+        raise NotImplementedError
+
+    def beta(self, group: dict) -> float:
+        """The decay of the first moment."""
         raise NotImplementedError
 
     # ---- making a row

@@ -28,9 +28,14 @@ def _kind(module: nn.Module) -> str:
 
 def _heads(model: nn.Module) -> set[int]:
     """The ids of the modules that are output heads: by name, or else the last linear one."""
-    named = {id(m) for path, m in model.named_modules() if path.rpartition(".")[2] in HEADS}
-    if callable(getattr(model, "get_output_embeddings", None)):
-        named.add(id(model.get_output_embeddings()))
+    named = set()
+    for path, module in model.named_modules():
+        *outer, own = path.split(".")
+        if own in HEADS and not any(part.isdigit() for part in outer):  # "blocks.0.mlp.fc" is none
+            named.add(id(module))
+    output: Any = getattr(model, "get_output_embeddings", None)
+    if callable(output):
+        named.add(id(output()))
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if linear and not any(id(module) in named for module in linear):
         named.add(id(linear[-1]))
@@ -64,9 +69,9 @@ def split_parameters(
 
     Each parameter that requires a gradient is taken once, tied or not. To AdamW go parameters with
     fewer than two dimensions, embeddings, norms, kernels of transposed and of grouped convolutions,
-    and the output head: modules called "lm_head", "head", "classifier" and the like, what
-    get_output_embeddings() returns, or, if there is neither, the last nn.Linear. A tied weight goes
-    to AdamW if one of its places does. Everything else goes to Muon.
+    and the output head: modules called "lm_head", "head", "classifier" and the like outside of
+    numbered blocks, what get_output_embeddings() returns, or, if there is neither, the last
+    nn.Linear. A tied weight goes to AdamW if one of its places does. The rest goes to Muon.
 
     muon, adamw: names or patterns ("*.router.weight") that decide otherwise.
     blocks: patterns of fused weights and their blocks, {"*.qkv.weight": 3, "*.gate_up.weight": 2}:
@@ -110,7 +115,10 @@ def split_parameters(
         if use_muon:
             pattern = next((p for p in blocks if any(_matches(a, [p]) for a in aliases[key])), None)
             place = ("muon", pattern)
-            options = {"use_muon": True, "blocks": blocks[pattern] if pattern else None}
+            options: dict[str, Any] = {
+                "use_muon": True,
+                "blocks": blocks[pattern] if pattern else None,
+            }
         elif param.ndim < 2 and not decay_vectors:
             place, options = ("vectors", None), {"use_muon": False, "weight_decay": 0.0}
         else:
