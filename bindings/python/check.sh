@@ -6,6 +6,7 @@
 #   install  the same after `pip install .`
 #   types    mypy
 #   tests    pytest with the wheel; the tests of torch too if ./dev setup --peers has installed it
+# `clean` and `tests` use the wheel as the last `wheel` built it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=bindings/python
