@@ -454,6 +454,16 @@ def test_new_groups_and_cleared_state():
     assert optimizer.state[params[0]]["step"] == 1
 
 
+def test_an_exchanged_group_is_noticed():
+    params = make_params()
+    optimizer = st.AdamW(params, lr=1e-2)
+    run(optimizer, params, 1)
+    before = [p.detach().clone() for p in params]
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "lr": 0.0}
+    run(optimizer, params, 1)
+    assert_same_bits(before, params)
+
+
 def test_the_version_counter_tells_autograd():
     param = torch.nn.Parameter(torch.ones(3))
     optimizer = st.AdamW([param])
