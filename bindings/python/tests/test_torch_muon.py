@@ -330,6 +330,20 @@ def test_split_parameters(tied):
     assert sorted(everything) == sorted(expected)  # tied weights once, frozen ones not at all
 
 
+def test_a_tied_weight_goes_to_adamw_if_one_of_its_places_does():
+    model = torch.nn.ModuleDict(
+        {name: torch.nn.Linear(8, 8, bias=False) for name in ("first", "second", "lm_head")}
+    )
+    model["table"] = torch.nn.Embedding(8, 8)
+    model["table"].weight = model["second"].weight
+    model["first"].weight = model["lm_head"].weight
+    groups = st.split_parameters(model)
+    assert names(groups, False) == {"first.weight", "second.weight"}
+    model = torch.nn.ModuleDict({"table": torch.nn.Embedding(8, 8), "hidden": model["second"]})
+    model["lm_head"] = torch.nn.Linear(8, 8)
+    assert "table.weight" in names(st.split_parameters(model), False)
+
+
 def test_split_parameters_overrides():
     model = Model()
     groups = st.split_parameters(
