@@ -339,8 +339,8 @@ def test_a_tied_weight_goes_to_adamw_if_one_of_its_places_does():
     model["first"].weight = model["lm_head"].weight
     groups = st.split_parameters(model)
     assert names(groups, False) == {"first.weight", "second.weight"}
-    model = torch.nn.ModuleDict({"table": torch.nn.Embedding(8, 8), "hidden": model["second"]})
-    model["lm_head"] = torch.nn.Linear(8, 8)
+    parts = {"table": model["table"], "hidden": model["second"], "lm_head": torch.nn.Linear(8, 8)}
+    model = torch.nn.ModuleDict(parts)
     assert "table.weight" in names(st.split_parameters(model), False)
 
 
