@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Union
+
+from . import _c
+from ._arrays import Array, dense, same_layout, size, writable
+from ._numbers import flags
+from ._steps import Stats, StatsTable, configs, views
+
+Arrays = Union[Array, Sequence[Array]]
+Numbers = Union[float, Sequence[float]]
+
+
+def adamw_step(
+    param: Arrays,
+    grad: Arrays,
+    exp_avg: Arrays,
+    exp_avg_sq: Arrays,
+    *,
+    step: int | Sequence[int],
+    lr: Numbers = 1e-3,
+    beta1: Numbers = 0.9,
+    beta2: Numbers = 0.999,
+    eps: Numbers = 1e-8,
+    weight_decay: Numbers = 1e-2,
+    grad_scale: Numbers = 1.0,
+    maximize: bool = False,
+    coupled_l2: bool = False,
+    cautious_decay: bool = False,
+    skip_nonfinite: bool = False,
+    consistent: bool = False,
+    max_exp_avg_sq: Arrays | None = None,
+    delta: Arrays | None = None,
+    stats: Stats = None,
+    threads: int | None = None,
+) -> bool:
+    """One AdamW step in place, on one tensor or on a list of them. For each element:
+
+        g  = grad_scale * grad
+        m  = beta1 * m + (1 - beta1) * g            mh = m / (1 - beta1^step)
+        v  = beta2 * v + (1 - beta2) * g^2          vh = v / (1 - beta2^step)
+        u  = mh / (sqrt(vh) + eps)                  0 where the denominator is 0
+        param = param - lr * (u + weight_decay * param)
+
+    m is exp_avg and v is exp_avg_sq, both zeros before step 1. Source: Loshchilov & Hutter, arXiv
+    1711.05101. Pass a whole model as lists: all tensors are done in one call.
+
+    param, grad, exp_avg, exp_avg_sq: arrays, or lists of arrays of the same length. The arrays of
+        one tensor have the same shape and the same strides, without gaps; grad is only read.
+        Types: any mix of float32, bfloat16 and float16, computed in fp32; or all float64.
+    step: the number of this step, from 1.
+    step and the other numbers may be lists with a value per tensor: parameter groups.
+    maximize: g = -grad_scale * grad.
+    coupled_l2: g += weight_decay * param and no other decay: Adam with L2 regularisation.
+    cautious_decay: decay only where u * param >= 0 (arXiv 2510.12402).
+    skip_nonfinite: if a gradient has a NaN or infinity, nothing at all is updated.
+    consistent: the same bits on every instruction-set level.
+    max_exp_avg_sq: AMSGrad's largest v, of exp_avg_sq's type, zeros before step 1. Giving it
+        switches AMSGrad on.
+    delta: receives new - old param; param itself is then only read.
+    stats: a list, whose content becomes one StepStats per tensor.
+    threads: None: STEEPEST_NUM_THREADS, or all cores. The result does not depend on it.
+
+    Returns False if skip_nonfinite skipped the step, else True.
+
+    No array may overlap another that is written. TypeError: not an array, or of a wrong type;
+    ValueError: shapes, strides, overlap, an option outside its range; MemoryError. Nothing is
+    written then, and the message names the argument.
+    """
+    function = "adamw_step"
+    given = {"param": param, "grad": grad, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    if max_exp_avg_sq is not None:
+        given["max_exp_avg_sq"] = max_exp_avg_sq
+    if delta is not None:
+        given["delta"] = delta
+    arrays = views(function, given)
+    count = len(arrays["param"])
+    tensors = _c.new_array(_c.AdamwTensor, count)
+    for argument, column in arrays.items():
+        written = argument != "grad" and (argument != "param" or delta is None)
+        dtype = f"{argument}_dtype"
+        for tensor, array, first in zip(tensors, column, arrays["param"]):
+            same_layout(array, first)
+            if written:
+                writable(array)
+            setattr(tensor, argument, array.address)
+            if argument == "param":
+                tensor.count = size(dense(array))
+            if argument != "max_exp_avg_sq":
+                setattr(tensor, dtype, array.dtype)
+            elif array.dtype != tensor.exp_avg_sq_dtype:
+                raise TypeError(f"{array.name} must have the type of exp_avg_sq")
+
+    table, skipped = configs(
+        function,
+        _c.AdamwConfig,
+        flags(
+            (max_exp_avg_sq is not None, _c.ADAMW_AMSGRAD),
+            (maximize, _c.ADAMW_MAXIMIZE),
+            (coupled_l2, _c.ADAMW_COUPLED_L2),
+            (cautious_decay, _c.ADAMW_CAUTIOUS_DECAY),
+            (skip_nonfinite, _c.ADAMW_SKIP_NONFINITE),
+            (delta is not None, _c.ADAMW_EMIT_DELTA),
+            (consistent, _c.FLAG_CONSISTENT),
+        ),
+        count,
+        {
+            "step": step,
+            "lr": lr,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "grad_scale": grad_scale,
+        },
+    )
+    if len(table) > 1:
+        for tensor, config in zip(tensors, table):
+            tensor.config = ctypes.pointer(config)
+
+    results = StatsTable(stats, count)
+    results.finish(
+        _c.lib.steepest_adamw_step(
+            _c.context(threads), table if len(table) else None, tensors, count, results.structs
+        )
+    )
+    return not skipped.value

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_double, c_int64
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from . import _c
+from ._arrays import Array, as_list, dense, matrix, size, view
+from ._numbers import integer, number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class GradNorm(NamedTuple):
+    """norm: of all elements together; nonfinite: how many of them are NaN or infinite."""
+
+    norm: float
+    nonfinite: int
+
+
+def grad_norm(grads: Array | Sequence[Array], *, threads: int | None = None) -> GradNorm:
+    """The Euclidean norm sqrt(sum x^2) over all elements of an array or of a list of arrays.
+
+    It is summed in fp64, without overflow or underflow; with non-finite elements it is NaN or
+    infinite. To clip: grad_scale = min(1, max_norm / norm), passed to the step. grads: any shapes,
+    without gaps, of float32, float64, float16 or bfloat16 in any mix.
+    """
+    arrays, names = as_list(grads, "grads", "grad_norm")
+    views = [dense(view(array, name)) for array, name in zip(arrays, names)]
+    vectors = _c.new_array(_c.Vector, len(views))
+    for vector, array in zip(vectors, views):
+        vector.count = size(array)
+        vector.data = array.address
+        vector.dtype = array.dtype
+    norm, nonfinite = c_double(), c_int64()
+    _c.check(
+        _c.lib.steepest_grad_norm(
+            _c.context(threads), vectors, len(vectors), ctypes.byref(norm), ctypes.byref(nonfinite)
+        )
+    )
+    return GradNorm(norm.value, nonfinite.value)
+
+
+def adam_update_rms(beta1: float = 0.9, snr: float = 0.0, step: int = 0) -> float:
+    """The update RMS of Adam that mean-field theory predicts: sqrt((snr + a) / (snr + 1)) with
+
+        a = (1 - beta1) (1 + beta1^t) / ((1 + beta1) (1 - beta1^t))      at step t
+
+    or t -> infinity for step = 0. beta1 in [0, 1), snr >= 0. 0.2294 at beta1 = 0.9, snr = 0.
+    Source: https://kexue.fm/archives/11267.
+    """
+    function = "adam_update_rms"
+    result = c_double()
+    _c.check(
+        _c.lib.steepest_adam_update_rms(
+            number(beta1, f"{function}: beta1"),
+            number(snr, f"{function}: snr"),
+            integer(step, f"{function}: step"),
+            ctypes.byref(result),
+        )
+    )
+    return result.value
+
+
+def snr_from_update_rms(update_rms: float, beta1: float = 0.9, step: int = 0) -> float:
+    """The signal-to-noise ratio that belongs to an update RMS in [0, 1): (rms^2 - a) / (1 - rms^2),
+    a as in adam_update_rms. Slightly negative near zero; NaN at step 1.
+    """
+    function = "snr_from_update_rms"
+    result = c_double()
+    _c.check(
+        _c.lib.steepest_snr_from_update_rms(
+            number(update_rms, f"{function}: update_rms"),
+            number(beta1, f"{function}: beta1"),
+            integer(step, f"{function}: step"),
+            ctypes.byref(result),
+        )
+    )
+    return result.value
+
+
+def snr_from_momentum(
+    momentum_rms: float, grad_rms: float, beta: float = 0.9, step: int = 0
+) -> float:
+    """The signal-to-noise ratio from the RMS of the gradient and of its bias-corrected exponential
+    average: (q - a) / (1 - q), q = (momentum_rms / grad_rms)^2 < 1, a as in adam_update_rms. For
+    Muon as well as Adam. Slightly negative near zero; NaN at step 1.
+    """
+    function = "snr_from_momentum"
+    result = c_double()
+    _c.check(
+        _c.lib.steepest_snr_from_momentum(
+            number(momentum_rms, f"{function}: momentum_rms"),
+            number(grad_rms, f"{function}: grad_rms"),
+            number(beta, f"{function}: beta"),
+            integer(step, f"{function}: step"),
+            ctypes.byref(result),
+        )
+    )
+    return result.value
+
+
+def singular_values(x: Array, *, threads: int | None = None) -> NDArray[np.float64]:
+    """All min(rows, cols) singular values of a matrix, falling, computed in fp64 (LAPACK's gesdd).
+
+    x: as in msign. NonfiniteError: it has a NaN or infinity.
+    """
+    source = view(x, "singular_values: x")
+    rows, cols, ld = matrix(source)
+    values = np.empty(min(rows, cols))
+    _c.check(
+        _c.lib.steepest_singular_values(
+            _c.context(threads), rows, cols, source.dtype, source.address, ld, values.ctypes.data
+        )
+    )
+    return values
+
+
+def singular_entropy(values: Array) -> float:
+    """The singular entropy -(1 / log n) sum p_i log p_i, p_i = s_i^2 / sum s^2, of n singular
+    values: 1 if all are equal, 0 if only one is not zero. Weights trained with Muon have a higher
+    one than AdamW's. values: float64, contiguous, finite, not negative.
+    """
+    name = "singular_entropy: values"
+    source = dense(view(values, name))
+    if source.dtype != _c.F64:
+        raise TypeError(f"{name} must be of float64")
+    result = c_double()
+    _c.check(_c.lib.steepest_singular_entropy(source.address, size(source), ctypes.byref(result)))
+    return result.value

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the optimizers share: the step, checkpoints, clipping and statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from ctypes import byref, c_double, c_int64
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import _c
+from ._rows import Rows, Stale, Structs, same
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Three attributes of every optimizer here, also arguments of its constructor:
+
+    max_grad_norm: clip the gradients to this norm over all parameters, as
+        torch.nn.utils.clip_grad_norm_ would, but as a factor within the step. The gradients
+        themselves are not modified.
+    skip_nonfinite: skip a step if any gradient has a NaN or infinity; `skipped` tells.
+    track_stats: let `stats()` have figures on the latest step.
+
+    The number of threads is torch.get_num_threads() at each step.
+    """
+
+    _step_supports_amp_scaling = True  # GradScaler sets grad_scale and found_inf, and calls step()
+    _extra: ClassVar[dict[str, Any]] = {}  # options beyond torch's, and their defaults
+    _own = ("max_grad_norm", "skip_nonfinite", "track_stats")
+    _tables: list[Rows] | None = None
+    _seen_groups: list[dict]
+    _seen_params: list[Tensor]
+    _seen_states: list[Any]
+    _norms: Structs | None = None
+    _clip = 1.0
+    grad_norm: float | None = None  # of all gradients, before clipping, where it was computed
+    skipped = False  # whether the latest step was skipped
+
+    def _rows_for(self, group: dict) -> type[Rows]:
+        raise NotImplementedError
+
+    # ---- construction, copies and checkpoints
+
+    def _set_up(self, max_grad_norm: float | None, skip_nonfinite: bool, stats: bool) -> None:
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive, or None: {max_grad_norm}")
+        self.max_grad_norm = max_grad_norm
+        self.skip_nonfinite = skip_nonfinite
+        self.track_stats = stats
+
+    def _extend(self, **options: Any) -> None:
+        """Adds options that the base class's constructor does not know."""
+        self.defaults.update(options)
+        for group in self.param_groups:
+            for key, value in options.items():
+                group.setdefault(key, value)
+            self._check_group(group)
+
+    def _check_group(self, group: dict) -> None:
+        if group.get("capturable"):
+            raise ValueError("capturable=True is for graphs on an accelerator, not for the CPU")
+        if group.get("differentiable"):
+            raise ValueError("differentiable=True: the step is not differentiable")
+
+    def add_param_group(self, param_group: dict) -> None:
+        super().add_param_group(param_group)
+        self._tables = None
+        try:
+            self._check_group(self.param_groups[-1])
+        except ValueError:
+            del self.param_groups[-1]
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        old = self.__dict__.get("param_groups", [{}] * len(state["param_groups"]))
+        super().__setstate__(state)
+        self._tables = None
+        # A checkpoint of torch's optimizer lacks our options: they stay what they were.
+        for group, before in zip(self.param_groups, old):
+            for key, default in self._extra.items():
+                group.setdefault(key, before.get(key, self.defaults.get(key, default)))
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """As in torch, but where `state_dtype` is set, state tensors get that type directly."""
+        loaded: dict = {}
+        hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.update(state))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        for group, saved in zip(self.param_groups, loaded["param_groups"]):
+            if not (dtype := group.get("state_dtype")):
+                continue
+            for param, number in zip(group["params"], saved["params"]):
+                for key, value in loaded["state"].get(number, {}).items():
+                    if isinstance(value, Tensor) and key != "step":
+                        self.state[param][key] = value.to("cpu", dtype, copy=True)
+
+    # ---- the step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of all parameters that have a gradient.
+
+        An attribute `grad_scale`, a number or tensor, divides the gradients; a non-zero `found_inf`
+        skips the step. torch.amp.GradScaler sets both.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        found_inf = getattr(self, "found_inf", None)
+        self.skipped = found_inf is not None and bool(found_inf)
+        if not self.skipped:
+            self._update()
+        return loss
+
+    @torch._disable_dynamo
+    def _update(self) -> None:
+        try:
+            tables = self._gather()
+            if tables:
+                self._run(tables)
+        except Stale:
+            self._tables = None
+            self._run(self._gather())
+
+    def _gather(self) -> list[Rows]:
+        """The rows of each kind, brought up to date, where any parameter has a gradient."""
+        try:
+            tables = [table for table in self._current_tables() if table.gather()]
+        except Exception:
+            self._tables = None  # perhaps half made
+            raise
+        self._seen_states = list(self.state.values())
+        return tables
+
+    def _run(self, tables: list[Rows]) -> None:
+        context = _c.context(torch.get_num_threads())
+        grad_scale = getattr(self, "grad_scale", None)
+        scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
+        self.grad_norm, self._clip = None, 1.0
+        if self.max_grad_norm is not None or self.skip_nonfinite:
+            norm, nonfinite = self._measure(context, tables)
+            self.grad_norm = norm * scale
+            if nonfinite and self.skip_nonfinite:
+                self.skipped = True
+                return
+            if self.max_grad_norm is not None:
+                if nonfinite:
+                    raise FloatingPointError(
+                        f"{nonfinite} elements of the gradients are not finite, so they cannot be "
+                        "clipped; nothing was updated. skip_nonfinite=True skips such steps."
+                    )
+                self._clip = min(1.0, self.max_grad_norm / (self.grad_norm + 1e-6))
+        for table in tables:
+            table.write_configs(scale * self._clip)
+        for table in tables:
+            table.run(context, self.track_stats)
+            table.grads = []  # torch frees them with zero_grad()
+
+    def _current_tables(self) -> list[Rows]:
+        """The rows of each kind, new ones if parameters, groups or states were exchanged."""
+        groups = self.param_groups
+        params = list(chain.from_iterable([group["params"] for group in groups]))
+        if (
+            self._tables is not None
+            and same(groups, self._seen_groups)
+            and same(params, self._seen_params)
+            and same(list(self.state.values()), self._seen_states)
+        ):
+            return self._tables
+        items: dict[type[Rows], list] = {}
+        seen = set()
+        for number, group in enumerate(groups):
+            names = group.get("param_names")
+            for i, param in enumerate(group["params"]):
+                if id(param) in seen:  # a tied weight that was given twice
+                    continue
+                seen.add(id(param))
+                where = f"param_groups[{number}]['params'][{i}], shape {tuple(param.shape)}"
+                name = names[i] if names else where
+                items.setdefault(self._rows_for(group), []).append((group, name, param))
+        self._tables = [kind(self.state, rows) for kind, rows in items.items()]
+        self._seen_groups, self._seen_params = list(groups), params
+        return self._tables
+
+    def _measure(self, context: int, tables: list[Rows]) -> tuple[float, int]:
+        """The norm of all gradients and the number of their elements that are not finite."""
+        count = sum(table.selection.count for table in tables)
+        if self._norms is None or len(self._norms.array) != count:
+            self._norms = Structs(_c.Vector, count)
+        columns = self._norms.columns
+        for field, of in (("data", "grad"), ("dtype", "grad_dtype")):
+            parts = [table.tensors.columns[of][table.selection.index] for table in tables]
+            columns[field][:] = np.concatenate(parts)
+        columns["count"][:] = np.concatenate([table.selection.numel for table in tables])
+        norm, nonfinite = c_double(), c_int64()
+        array = self._norms.array
+        _c.check(_c.lib.steepest_grad_norm(context, array, count, byref(norm), byref(nonfinite)))
+        return norm.value, nonfinite.value
+
+    # ---- statistics
+
+    def stats(self) -> dict[str, Any]:
+        """What the latest step did, if `track_stats` is set (before the step).
+
+        {"grad_norm": of all gradients, "groups": [figures of each parameter group],
+         "params": {name: figures}}, where figures are
+        update_rms    RMS of the update before lr and decay; about 0.2 in healthy training
+        grad_norm     norm of the gradient, unscaled, before clipping
+        momentum_rms  RMS of the bias-corrected first moment
+        param_rms     RMS of the parameters before the step
+        snr_update    the gradient's signal-to-noise ratio estimated from update_rms (Muon: NaN)
+        snr_momentum  the same estimated from the RMS of momentum and gradient
+        nonfinite     elements of the gradient that are NaN or infinite
+        """
+        if not self.track_stats:
+            raise RuntimeError("set track_stats = True, and take a step, before calling stats()")
+        groups: list[dict] = [{} for _ in self.param_groups]
+        params: dict[str, dict] = {}
+        total = 0.0
+        for table in self._tables or []:
+            if table.selection is None:
+                continue
+            stats, numel = table.selection.stats.columns, table.selection.numel
+            steps = table.steps[table.selection.index]
+            square = {
+                name: stats[name] ** 2 * numel
+                for name in ("update_rms", "grad_rms", "momentum_rms", "param_rms")
+            }
+            owners = [table.groups[i] for i in table.selection.chosen]
+            for number, group in enumerate(self.param_groups):
+                rows = [k for k, owner in enumerate(owners) if owner is group]
+                if rows:
+                    groups[number] = self._figures(table, group, rows, square, stats, steps)
+            for k, i in enumerate(table.selection.chosen):
+                figures = self._figures(table, owners[k], [k], square, stats, steps)
+                params[table.names[i]] = figures
+                total += figures["grad_norm"] ** 2
+        return {"grad_norm": math.sqrt(total), "groups": groups, "params": params}
+
+    def _figures(
+        self, table: Rows, group: dict, rows: list, square: dict, stats: dict, steps: Any
+    ) -> dict[str, Any]:
+        count = max(1, int(table.selection.numel[rows].sum()))
+        mean = {name: float(column[rows].sum()) / count for name, column in square.items()}
+        step, beta = float(steps[rows[0]]), table.beta(group)
+        noise = (1 - beta) * (1 + beta**step) / ((1 + beta) * (1 - beta**step))
+
+        def snr(share: float) -> float:
+            return (share - noise) / (1 - share) if step > 1 and share < 1 else math.nan
+
+        quotient = mean["momentum_rms"] / mean["grad_rms"] if mean["grad_rms"] else math.nan
+        return {
+            "update_rms": math.sqrt(mean["update_rms"]),
+            "grad_norm": math.sqrt(mean["grad_rms"] * count) / self._clip,
+            "momentum_rms": math.sqrt(mean["momentum_rms"]),
+            "param_rms": math.sqrt(mean["param_rms"]),
+            "snr_update": snr(mean["update_rms"]) if table.has_snr_update else math.nan,
+            "snr_momentum": snr(quotient),
+            "nonfinite": int(stats["nonfinite"][rows].sum()),
+        }
