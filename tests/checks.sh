@@ -241,6 +241,14 @@ test_all() {
     check "source tree used by $kind" tests/packaging/check_consumer.sh "$kind" .
   done
 
+  check 'Python wheel' bindings/python/check.sh wheel
+  if [[ $result == passed ]]; then
+    check 'wheel in a clean environment' bindings/python/check.sh clean
+    check 'pip install .' bindings/python/check.sh install
+    check -n 4 'tests of the Python package' bindings/python/check.sh tests
+    check 'types of the Python package' bindings/python/check.sh types
+  fi
+
   check 'Clang build' clang_build
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
