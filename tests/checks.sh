@@ -278,7 +278,7 @@ formatted() {
 }
 
 short_lines() {
-  ! grep -rnE '.{101}' include src tests bench examples cmake dev .ci \
+  ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
     --include=dev
 }
@@ -288,7 +288,8 @@ lint_all() {
   check 'lines of at most 100 columns' short_lines
   check 'formatting of Python' .venv/bin/ruff format --check .
   check 'Python' .venv/bin/ruff check .
-  check 'shell scripts' shellcheck --external-sources dev .ci/run tests/*.sh tests/*/*.sh
+  check 'shell scripts' shellcheck --external-sources dev .ci/run tests/*.sh tests/*/*.sh \
+    bindings/*/*.sh
   if [[ ${1:-} == --quick ]]; then
     return
   fi

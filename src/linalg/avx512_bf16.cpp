@@ -12,33 +12,42 @@ using vec = simd::vec<float, x86_avx512_bf16>;
 constexpr int64_t width = panel_width<float>;
 constexpr int64_t lanes = 16;
 
-// c = , += or -= sum over k of a[k]^T b[k], for `Rows` words of a's rows and two registers of b's.
-template <int64_t Rows>
+// c = , += or -= sum over k of a[k]^T b[k], for `Rows` words of a's rows and `Vectors` registers of
+// b's.
+template <int64_t Rows, int64_t Vectors = 2>
 void micro_kernel(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, int64_t stride,
                   update how) {
-  __m512 sums[Rows][2];
+  __m512 sums[Rows][Vectors];
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (int64_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int64_t v = 0; v < Vectors; ++v) sums[r][v] = _mm512_setzero_ps();
   if (how != update::set)
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) {
-      simd::prefetch(c, r * stride);
-      simd::prefetch(c, r * stride + lanes);
-    }
+    for (int64_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+      for (int64_t v = 0; v < Vectors; ++v) simd::prefetch(c, r * stride + v * lanes);
   for (; k > 0; --k, a += width, b += width) {
-    const auto left = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
-    const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + lanes));
+    // As in micro_kernel.hpp.
+    simd::prefetch(a, 32 * width);
+    simd::prefetch(b, 32 * width);
+    simd::prefetch(b, 32 * width + lanes);
+    __m512bh row[Vectors];
+#pragma GCC unroll 2
+    for (int64_t v = 0; v < Vectors; ++v)
+      row[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + v * lanes));
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
       const auto factor = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r])));
-      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], factor, left);
-      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], factor, right);
+#pragma GCC unroll 2
+      for (int64_t v = 0; v < Vectors; ++v)
+        sums[r][v] = _mm512_dpbf16_ps(sums[r][v], factor, row[v]);
     }
   }
 #pragma GCC unroll 16
   for (int64_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-    for (int64_t v = 0; v < 2; ++v) {
+    for (int64_t v = 0; v < Vectors; ++v) {
       float* const at = c + r * stride + v * lanes;
       if (how == update::add) sums[r][v] = _mm512_add_ps(_mm512_loadu_ps(at), sums[r][v]);
       if (how == update::subtract) sums[r][v] = _mm512_sub_ps(_mm512_loadu_ps(at), sums[r][v]);
@@ -51,6 +60,18 @@ STEEPEST_KERNEL void tile(const bf16_pair* a, const bf16_pair* b, int64_t k, flo
   micro_kernel<11>(a, b, k, c, stride, how);
   micro_kernel<11>(a + 11, b, k, c + 11 * stride, stride, how);
   micro_kernel<10>(a + 22, b, k, c + 22 * stride, stride, how);
+}
+
+STEEPEST_KERNEL void symmetric_tile(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c,
+                                    update how) {
+  constexpr int64_t half = width / 2;
+  for (int64_t row = 0; row < half; row += 8)
+    micro_kernel<8, 1>(a + row, b, k, c + row * width, width, how);
+  for (int64_t row = half; row < width; row += 8)
+    micro_kernel<8>(a + row, b, k, c + row * width, width, how);
+  for (int64_t row = half; row < width; ++row)
+    for (int64_t column = 0; column < half; ++column)
+      c[column * width + row] = c[row * width + column];
 }
 
 // Sixteen floats as bf16, each in the lower half of a word.
@@ -122,6 +143,6 @@ STEEPEST_KERNEL void turn(const bf16_pair* from, bf16_pair* to) {
 }  // namespace
 
 extern const bf16_kernels bf16_x86_avx512_bf16;
-const bf16_kernels bf16_x86_avx512_bf16 = {tile, pack_columns, pack_rows, turn};
+const bf16_kernels bf16_x86_avx512_bf16 = {tile, symmetric_tile, pack_columns, pack_rows, turn};
 
 }  // namespace steepest::linalg

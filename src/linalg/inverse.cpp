@@ -119,8 +119,12 @@ class elimination {
 
   void update_tile(int64_t count, int64_t i, int64_t j) {
     if (failed()) return;
-    kernels_.tile(y_ + i * count * tile_size, y_ + j * count * tile_size, count * w,
-                  a_ + s_.tile(i, j), w, update::subtract);
+    const T* const left = y_ + i * count * tile_size;
+    const T* const right = y_ + j * count * tile_size;
+    if (i == j)
+      kernels_.symmetric_tile(left, right, count * w, a_ + s_.tile(i, j), update::subtract);
+    else
+      kernels_.tile(left, right, count * w, a_ + s_.tile(i, j), w, update::subtract);
   }
 
  private:

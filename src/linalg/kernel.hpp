@@ -35,6 +35,9 @@ struct tiles {
                                    update how) {
     tile_blocks<T, Level, Rounding, shape::full>(a, b, k, c, stride, how);
   }
+  STEEPEST_KERNEL static void symmetric_tile(const T* a, const T* b, int64_t k, T* c, update how) {
+    symmetric_blocks<T, Level, Rounding>(a, b, k, c, how);
+  }
   STEEPEST_KERNEL static void upper_tile(const T* a, const T* b, T* c) {
     tile_blocks<T, Level, Rounding, shape::upper>(a, b, width, c, width, update::set);
   }
@@ -107,23 +110,29 @@ struct tiles {
   static double square_root(double x) { return __builtin_sqrt(x); }
 };
 
+// Short registers pass over the same rows more often. Sums that are to have the same bits on every
+// level need the same depth.
+template <class Level>
+constexpr int64_t best_depth = simd::vec<float, Level>::size == 16 ? 256 : 96;
+
 template <class T, class Level, simd::rounding Rounding>
-constexpr panel_kernels<T> make_panel_kernels() {
+constexpr panel_kernels<T> make_panel_kernels(int64_t depth) {
   using of = tiles<T, Level, Rounding>;
-  return {of::tile, of::upper_tile, of::lower_tile, of::transpose, of::factor};
+  return {depth,          of::tile,      of::symmetric_tile, of::upper_tile,
+          of::lower_tile, of::transpose, of::factor};
 }
 
 template <class Level, simd::rounding Rounding>
-constexpr linalg_kernels make_linalg_kernels() {
-  return {make_panel_kernels<float, Level, Rounding>(),
-          make_panel_kernels<double, Level, Rounding>()};
+constexpr linalg_kernels make_linalg_kernels(int64_t depth) {
+  return {make_panel_kernels<float, Level, Rounding>(depth),
+          make_panel_kernels<double, Level, Rounding>(depth)};
 }
 
 template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr linalg_table make_linalg_table() {
-  return {make_linalg_kernels<Level, simd::rounding::fast>(),
-          make_linalg_kernels<Level, Exact>(),
-          {nullptr, nullptr, nullptr, nullptr}};
+  return {make_linalg_kernels<Level, simd::rounding::fast>(best_depth<Level>),
+          make_linalg_kernels<Level, Exact>(256),
+          {nullptr, nullptr, nullptr, nullptr, nullptr}};
 }
 
 }  // namespace

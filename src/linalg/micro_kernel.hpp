@@ -34,6 +34,7 @@ void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, updat
   using vec = simd::vec<T, Level>;
   constexpr int64_t lanes = vec::size;
   constexpr int64_t width = panel_width<T>;
+  constexpr int64_t ahead = 32;
   vec sums[Rows][Vectors];
 #pragma GCC unroll 16
   for (int64_t r = 0; r < Rows; ++r)
@@ -47,6 +48,10 @@ void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, updat
       for (int64_t v = 0; v<Vectors; v += 64 / static_cast<int64_t>(sizeof(vec))> 1 ? 2 : 1)
         simd::prefetch(c, r * stride + v * lanes);
   for (; k > 0; --k, a += width, b += width) {
+    // What is fetched unasked ends with a page of memory, 32 rows.
+    simd::prefetch(a, ahead * width);
+    simd::prefetch(b, ahead * width);
+    simd::prefetch(b, ahead * width + width / 2);
     vec row[Vectors];
 #pragma GCC unroll 4
     for (int64_t v = 0; v < Vectors; ++v) row[v] = vec::load_unaligned(b + v * lanes);
@@ -72,31 +77,57 @@ void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, updat
 // Which k a block of rows [first, last) needs.
 enum class shape { full, upper, lower };
 
-// A whole tile, cut into blocks of nearly equal height. With an upper triangular `a` (a[k][i] = 0
-// for k > i) the rows of c below need more k than those above; with a lower one fewer.
+// Rows [first, first + count) of some columns of a tile, cut into blocks of nearly equal height.
+// With an upper triangular `a` (a[k][i] = 0 for k > i) the rows of c below need more k than those
+// above; with a lower one fewer.
+template <class T, class Level, simd::rounding Rounding, shape Shape, int64_t Count,
+          int64_t Vectors>
+void row_blocks(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how, int64_t first,
+                int64_t column) {
+  constexpr int64_t width = panel_width<T>;
+  constexpr int64_t most = block_shape<T, Level>::rows;
+  constexpr int64_t blocks = (Count + most - 1) / most;
+  constexpr int64_t height = Count / blocks;
+  constexpr int64_t higher = Count % blocks;  // so many blocks have one row more
+  const auto run = [&](auto rows, int64_t row) {
+    constexpr int64_t count = decltype(rows)::value;
+    const int64_t from = Shape == shape::lower ? row : 0;
+    const int64_t to = Shape == shape::upper ? row + count : k;
+    micro_kernel<T, Level, Rounding, count, Vectors>(a + from * width + row,
+                                                     b + from * width + column, to - from,
+                                                     c + row * stride + column, stride, how);
+  };
+  int64_t row = first;
+  for (int64_t i = 0; i < higher; ++i, row += height + 1) run(constant<height + 1>{}, row);
+  for (int64_t i = higher; i < blocks; ++i, row += height) run(constant<height>{}, row);
+}
+
+// A whole tile.
 template <class T, class Level, simd::rounding Rounding, shape Shape>
 void tile_blocks(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how) {
   constexpr int64_t width = panel_width<T>;
   constexpr int64_t vectors = block_shape<T, Level>::vectors;
   constexpr int64_t columns = vectors * block_shape<T, Level>::lanes;
-  constexpr int64_t most = block_shape<T, Level>::rows;
-  constexpr int64_t blocks = (width + most - 1) / most;
-  constexpr int64_t height = width / blocks;
-  constexpr int64_t higher = width % blocks;  // so many blocks have one row more
-  const auto run = [&](auto rows, int64_t row, int64_t column) {
-    constexpr int64_t count = decltype(rows)::value;
-    const int64_t from = Shape == shape::lower ? row : 0;
-    const int64_t to = Shape == shape::upper ? row + count : k;
-    micro_kernel<T, Level, Rounding, count, vectors>(a + from * width + row,
-                                                     b + from * width + column, to - from,
-                                                     c + row * stride + column, stride, how);
-  };
-  for (int64_t column = 0; column < width; column += columns) {
-    int64_t row = 0;
-    for (int64_t i = 0; i < higher; ++i, row += height + 1)
-      run(constant<height + 1>{}, row, column);
-    for (int64_t i = higher; i < blocks; ++i, row += height) run(constant<height>{}, row, column);
-  }
+  for (int64_t column = 0; column < width; column += columns)
+    row_blocks<T, Level, Rounding, Shape, width, vectors>(a, b, k, c, stride, how, 0, column);
+}
+
+// A tile that is symmetric: its upper right quarter is a copy of the lower left one.
+template <class T, class Level, simd::rounding Rounding>
+void symmetric_blocks(const T* a, const T* b, int64_t k, T* c, update how) {
+  constexpr int64_t width = panel_width<T>;
+  constexpr int64_t half = width / 2;
+  constexpr int64_t lanes = block_shape<T, Level>::lanes;
+  constexpr int64_t vectors = block_shape<T, Level>::vectors;
+  constexpr int64_t fewer = vectors * lanes > half ? half / lanes : vectors;
+  for (int64_t column = 0; column < half; column += fewer * lanes)
+    row_blocks<T, Level, Rounding, shape::full, half, fewer>(a, b, k, c, width, how, 0, column);
+  for (int64_t column = 0; column < width; column += vectors * lanes)
+    row_blocks<T, Level, Rounding, shape::full, half, vectors>(a, b, k, c, width, how, half,
+                                                               column);
+  for (int64_t row = half; row < width; ++row)
+    for (int64_t column = 0; column < half; ++column)
+      c[column * width + row] = c[row * width + column];
 }
 
 }  // namespace

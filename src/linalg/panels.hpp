@@ -53,8 +53,12 @@ enum class update { set, add, subtract };
 // a stride is w * w consecutive elements.
 template <class T>
 struct panel_kernels {
+  // Rows of two panels that the first-level cache holds while a tile is summed up.
+  int64_t depth;
   // c = , += or -= sum over k of a[k]^T b[k]; rows of c are `stride` elements apart.
   void (*tile)(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how);
+  // The same for a product that is symmetric.
+  void (*symmetric_tile)(const T* a, const T* b, int64_t k, T* c, update how);
   // The same for k = w and an `a` with zeros below (lower: above) its diagonal.
   void (*upper_tile)(const T* a, const T* b, T* c);
   void (*lower_tile)(const T* a, const T* b, T* c);
@@ -75,6 +79,7 @@ struct bf16_kernels {
   // As panel_kernels::tile, with k in words.
   void (*tile)(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, int64_t stride,
                update how);
+  void (*symmetric_tile)(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, update how);
   // to[j] = {first[j], second[j]} rounded, j < width; with `rest` what rounding them takes away.
   void (*pack_columns)(const float* first, const float* second, bool rest, bf16_pair* to);
   // to = words of the transpose of a rows x columns part, at most width x 2 width; the rest of

@@ -9,9 +9,6 @@
 namespace steepest::linalg {
 namespace {
 
-// Rows of two panels that the first-level cache holds.
-constexpr int64_t depth = 256;
-
 // Below so many operations another thread is not worth waking.
 constexpr int64_t least_task = int64_t{1} << 21;
 
@@ -31,7 +28,7 @@ steepest_status for_each_unit(steepest_context& context, int64_t units, double f
 constexpr int64_t most_beside = 8;
 
 // Rows of a panel that are summed up before the sums wait in memory for the others.
-constexpr int64_t kept = 4 * depth;
+constexpr int64_t kept = 1024;
 
 // Panels of X in a unit of work, of which the second-level cache keeps `kept` rows while all of Q
 // passes by.
@@ -81,8 +78,13 @@ struct plain_operands {
   static constexpr int64_t k_in_word = 1;
   const panel_kernels<T>& kernels;
 
+  int64_t depth() const { return kernels.depth; }
+
   void tile(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
+  }
+  void symmetric_tile(const T* a, const T* b, int64_t k, T* c, update how) const {
+    kernels.symmetric_tile(a, b, k, c, how);
   }
   // Rows of a panel from w rows of w elements.
   void pack(const T* from, int64_t stride, T* to) const {
@@ -103,8 +105,13 @@ struct bf16_operands {
   static constexpr int64_t k_in_word = 2;
   const bf16_kernels& kernels;
 
+  static constexpr int64_t depth() { return 256; }
+
   void tile(const word* a, const word* b, int64_t k, float* c, int64_t stride, update how) const {
     kernels.tile(a, b, k, c, stride, how);
+  }
+  void symmetric_tile(const word* a, const word* b, int64_t k, float* c, update how) const {
+    kernels.symmetric_tile(a, b, k, c, how);
   }
   void pack(const float* from, int64_t stride, word* to) const {
     for (int64_t r = 0; r < w; r += 2, from += 2 * stride, to += w)
@@ -159,6 +166,7 @@ steepest_status triangle(steepest_context& context, const Operands& operands, co
   constexpr int64_t w = panel_width<T>;
   // Unit: a square of tiles, few enough for the second-level cache to hold their operands' rows.
   constexpr int64_t side = 4;
+  const int64_t depth = operands.depth();
   const int64_t sides = (s.panels + side - 1) / side;
   const auto flops =
       static_cast<double>(s.rows) * static_cast<double>(s.rows) * static_cast<double>(length);
@@ -169,10 +177,16 @@ steepest_status triangle(steepest_context& context, const Operands& operands, co
     const int64_t last = std::min(first + side, s.panels);
     for (int64_t k = 0; k < length; k += depth) {
       const int64_t rows = std::min(depth, length - k);
+      const update how = k == 0 ? update::set : update::add;
       for (int64_t i = first; i < last; ++i)
-        for (int64_t j = unit * side; j < std::min((unit + 1) * side, i + 1); ++j)
-          operands.tile(a + (i * length + k) * w, b + (j * length + k) * w, rows, c + s.tile(i, j),
-                        w, k == 0 ? update::set : update::add);
+        for (int64_t j = unit * side; j < std::min((unit + 1) * side, i + 1); ++j) {
+          const auto* const left = a + (i * length + k) * w;
+          const auto* const right = b + (j * length + k) * w;
+          if (i == j)
+            operands.symmetric_tile(left, right, rows, c + s.tile(i, j), how);
+          else
+            operands.tile(left, right, rows, c + s.tile(i, j), w, how);
+        }
     }
   });
 }
@@ -220,6 +234,7 @@ steepest_status multiply_by(steepest_context& context, const Operands& operands,
   constexpr int64_t tile_size = w * w / Operands::k_in_word;
   const auto flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.rows) *
                      static_cast<double>(panels * w);
+  const int64_t depth = operands.depth();
   const int64_t group = panels_in_unit<T>(context, panels, length);
   // A part of `out` is one tile high. Its tiles belong to panels of X or, of a tall X, of Q.
   const int64_t beside = tall ? 4 : group;
