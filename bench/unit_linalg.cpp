@@ -108,7 +108,11 @@ struct problem {
     float* matrices[3];
     for (int i = 0; i < 3; ++i) {
       matrices[i] = shifted[i].data();
-      std::memcpy(matrices[i], r.data(), r.size() * sizeof(float));
+      for (int64_t j = 0; j < layout.panels; ++j) {
+        const int64_t begin = layout.tile(j, j);
+        std::memcpy(matrices[i] + begin, r.data() + begin,
+                    static_cast<std::size_t>(layout.panel(j + 1) - begin) * sizeof(float));
+      }
       for (int64_t k = 0; k < n; ++k) matrices[i][layout.diagonal(k)] += shifts[i];
     }
     bool failed = false;

@@ -84,35 +84,41 @@ class elimination {
   void solve(int64_t first, int64_t count, int64_t j) {
     if (failed()) return;
     alignas(64) T tile[tile_size];
-    alignas(64) T z[most_pivot_panels][tile_size];
+    alignas(64) T turned[most_pivot_panels][tile_size];
     T* const y = y_ + j * count * tile_size;
     const bool inside = j >= first && j < first + count;
+    const bool stored = j < first;  // as it is needed, not as its transpose
     for (int64_t r = 0; r < count; ++r) {
+      const T* from = tile;
       if (inside)
         unit_tile(first + r == j, tile);
-      else if (j < first)
-        std::memcpy(tile, a_ + s_.tile(first + r, j), sizeof tile);
-      else
+      else if (!stored)
         transpose(a_ + s_.tile(j, first + r), tile);
+      else if (r == 0)
+        from = a_ + s_.tile(first, j);
+      else
+        std::memcpy(tile, a_ + s_.tile(first + r, j), sizeof tile);
       for (int64_t q = 0; q < r; ++q)
         kernels_.tile(factor_.u(q, r), y + q * tile_size, w, tile, w, update::subtract);
-      kernels_.upper_tile(factor_.inverse(r), tile, y + r * tile_size);
+      kernels_.upper_tile(factor_.inverse(r), from, y + r * tile_size);
     }
+    const auto z = [&](int64_t r) { return stored ? a_ + s_.tile(first + r, j) : turned[r]; };
     for (int64_t r = count - 1; r >= 0; --r) {
-      std::memcpy(tile, y + r * tile_size, sizeof tile);
+      const T* from = y + r * tile_size;
+      if (r + 1 < count) {
+        std::memcpy(tile, from, sizeof tile);
+        from = tile;
+      }
       for (int64_t t = r + 1; t < count; ++t)
-        kernels_.tile(factor_.u_transposed(r, t), z[t], w, tile, w, update::subtract);
-      kernels_.lower_tile(factor_.inverse_transposed(r), tile, z[r]);
+        kernels_.tile(factor_.u_transposed(r, t), z(t), w, tile, w, update::subtract);
+      kernels_.lower_tile(factor_.inverse_transposed(r), from, z(r));
     }
-    for (int64_t r = 0; r < count; ++r) {
-      if (inside) {
-        if (first + r < j) continue;
+    for (int64_t r = 0; r < count && !stored; ++r) {
+      if (!inside) {
+        transpose(z(r), a_ + s_.tile(j, first + r));
+      } else if (first + r >= j) {
         T* const to = a_ + s_.tile(first + r, j);
-        for (int64_t i = 0; i < tile_size; ++i) to[i] = -z[r][i];
-      } else if (j < first) {
-        std::memcpy(a_ + s_.tile(first + r, j), z[r], sizeof tile);
-      } else {
-        transpose(z[r], a_ + s_.tile(j, first + r));
+        for (int64_t i = 0; i < tile_size; ++i) to[i] = -z(r)[i];
       }
     }
   }
