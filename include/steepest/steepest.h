@@ -506,8 +506,8 @@ STEEPEST_API steepest_status steepest_msign_batched(
  *
  *   RATIONAL with r <= 3 poles             nm + (1 + r) n^2, so the default nm + 4n^2
  *   RATIONAL with more, HALLEY             nm + 5n^2
- *   GRAM_NEWTON_SCHULZ                     nm + 5n^2; 2nm with restarts
- *   NEWTON_SCHULZ                          2nm + 5n^2
+ *   GRAM_NEWTON_SCHULZ                     nm + 4n^2; 2nm with restarts
+ *   NEWTON_SCHULZ                          2nm + 2n^2
  *   ACCURATE                               2nm + 5n^2, in fp64
  *   SVD                                    5nm or more, as gesdd asks
  *

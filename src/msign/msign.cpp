@@ -90,7 +90,6 @@ struct scratch {
     const int64_t n = std::min(rows, cols);
     const linalg::symmetric<T> layout(n);
     const bool svd = plan.method == STEEPEST_MSIGN_SVD;
-    const bool inverts = has_poles(plan) || plan.method == STEEPEST_MSIGN_HALLEY;
     const int64_t in_step = std::min(plan.steps, together);
     const int64_t square = layout.elements();
     partial = memory.take<squares>(std::max(row_groups(rows, cols).count, layout.panels));
@@ -114,15 +113,19 @@ struct scratch {
     r = memory.take<T>(square);  // also for ||O O^T - I||
     // The sum over the poles is formed in the first inverse, if there is one round of them.
     const bool sum_in_place = has_poles(plan) && plan.steps <= together;
-    for (int64_t i = 0; i < together; ++i)
-      w[i] = memory.take<T>(has_poles(plan)  ? (i < in_step ? square : 0)
-                            : i == 0 && !svd ? square
-                                             : 0);
+    const bool halley = plan.method == STEEPEST_MSIGN_HALLEY;
+    const bool gram = plan.method == STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ;
+    for (int64_t i = 0; i < together; ++i) {
+      const bool wanted = has_poles(plan) ? i < in_step : i == 0 && (halley || gram);
+      w[i] = memory.take<T>(wanted ? square : 0);
+    }
     q = sum_in_place ? w[0] : memory.take<T>(svd ? 0 : square);
-    z = memory.take<T>(svd || has_poles(plan) ? 0 : square);
-    t = memory.take<T>(svd || has_poles(plan) ? 0 : square);
+    z = memory.take<T>(halley || gram ? square : 0);
+    t = memory.take<T>(halley ? square : 0);
     inversion = memory.take<T>(
-        inverts ? linalg::inverse_elements(context, layout, has_poles(plan) ? in_step : 1) : 0);
+        has_poles(plan) || halley
+            ? linalg::inverse_elements(context, layout, has_poles(plan) ? in_step : 1)
+            : 0);
     const bool decomposes = svd && n > 1;
     work_size = decomposes ? linalg::svd_work_size<T>(rows, cols, true) : 0;
     s = memory.take<T>(decomposes ? n : 0);

@@ -46,7 +46,6 @@ steepest_status for_each_block(const muon_job& job, F body) {
 struct block_work {
   block part;
   msign_result result;
-  double norm;  // of O, where it is stored
   double scale;
   muon_gradient_sums* gradient;  // by strips of rows
   squares* u;
