@@ -40,7 +40,8 @@ clean() {
   (cd / && "$work/clean/bin/python" -c '
 import numpy, re, steepest
 steepest.msign(numpy.eye(3), method="svd")
-files = set(re.findall(r"/\S*/lib(?:openblas|tbb|lapack|gfortran)\S*", open("/proc/self/maps").read()))
+maps = open("/proc/self/maps").read()
+files = set(re.findall(r"/\S*/lib(?:openblas|tbb|lapack|gfortran)\S*", maps))
 print("\n".join(sorted(files)))
 outside = [name for name in files if "/site-packages/" not in name]
 assert files and not outside, outside')
