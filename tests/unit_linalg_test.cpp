@@ -958,6 +958,103 @@ TYPED_TEST(linalg_test, same_bits_for_any_threads) {
   }
 }
 
+// ------------------------------------------------------------------ bf16
+
+// Integers that bf16 has exactly, with sums that fp32 has exactly: there is one right answer. Q of
+// the split kind has twelve bits.
+struct bf16_problem {
+  int64_t rows, cols, n, m;
+  std::vector<float> x, q;
+
+  bf16_problem(random_source& random, int64_t row_count, int64_t col_count, bool split)
+      : rows(row_count), cols(col_count), n(std::min(rows, cols)), m(std::max(rows, cols)) {
+    for (int64_t i = 0; i < rows * cols; ++i)
+      x.push_back(static_cast<float>(static_cast<int64_t>(random.below(7)) - 3));
+    q = filled(n * n, 0.0F);
+    const std::uint64_t range = split ? 4096 : 8;
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j <= i; ++j)
+        q.data()[i * n + j] = q.data()[j * n + i] = static_cast<float>(random.below(range));
+  }
+  float at(int64_t i, int64_t k) const {
+    return x.data()[rows > cols ? k * cols + i : i * cols + k];
+  }
+  float gram(int64_t i, int64_t j) const {
+    double sum = 0;
+    for (int64_t k = 0; k < m; ++k) sum += static_cast<double>(at(i, k)) * at(j, k);
+    return static_cast<float>(sum);
+  }
+  float product(int64_t i, int64_t k) const {
+    double sum = 0;
+    for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(q.data()[i * n + j]) * at(j, k);
+    return static_cast<float>(sum);
+  }
+};
+
+// `every`: 1 in so many results is looked at.
+void check_bf16(random_source& random, steepest_context& context, int64_t rows, int64_t cols,
+                bool split, int64_t every) {
+  const bf16_problem p(random, rows, cols, split);
+  const bool at_end = random.below(2) == 0;
+  SCOPED_TRACE(testing::Message() << rows << " x " << cols << (split ? " split" : "")
+                                  << (at_end ? " at the end" : " at the front"));
+  const symmetric<float> s(p.n);
+  constexpr linalg::bf16_pair nans = 0x7fc07fc0;
+  const auto words = [&](int64_t count) {
+    return fenced<linalg::bf16_pair>(filled(count, nans), at_end);
+  };
+  fenced<float> x(p.x, at_end);
+  auto packed = words(linalg::bf16_packed_words(rows, cols));
+  auto scratch = words(linalg::bf16_product_words(context, rows, cols));
+  auto factor = words(linalg::bf16_factor_words(p.n, split));
+  spoilt<float> sums(linalg::bf16_sum_elements(context, rows, cols), at_end);
+  fenced<float> q(in_panels<float>(s, p.q, true, 0), at_end);
+  spoilt<float> r(s.elements(), at_end);
+  spoilt<float> out(rows * cols, at_end);
+  const linalg::bf16_kernels& kernels = context.tables->linalg.bf16;
+  const linalg::bf16_memory memory = {rows,           cols,          packed.data(),
+                                      scratch.data(), factor.data(), sums.data()};
+  const matrix<const float> from = {x.data(), rows, cols, cols};
+  ASSERT_OK(linalg::pack_bf16(context, kernels, {from}, memory));
+  ASSERT_OK(linalg::gram_bf16(context, kernels, memory, r.data()));
+  ASSERT_OK(linalg::multiply_bf16(context, kernels, q.data(), split, memory,
+                                  {{out.data(), rows, cols, cols}}));
+  for (int64_t i = 0; i < p.n; ++i)
+    for (int64_t j = 0; j < p.n; ++j)
+      if (is_kept<float>(i, j) && random.below(static_cast<std::uint64_t>(every)) == 0) {
+        ASSERT_EQ(r.data()[position(s, i, j)], p.gram(i, j)) << i << ", " << j;
+      }
+  for (int64_t i = 0; i < p.n; ++i)
+    for (int64_t k = 0; k < p.m; ++k)
+      if (random.below(static_cast<std::uint64_t>(every)) == 0) {
+        ASSERT_EQ(out.data()[rows > cols ? k * cols + i : i * cols + k], p.product(i, k))
+            << i << ", " << k;
+      }
+}
+
+TEST(bf16_products, of_every_size) {
+  if (levels().back() != STEEPEST_ISA_X86_AVX512_BF16) GTEST_SKIP() << "no instruction for bf16";
+  random_source random(16);
+  for (const std::int32_t threads : {1, 3}) {
+    const context_pointer context = make_context({.threads = threads});
+    for (int64_t n = 1; n <= 70; ++n)
+      for (const int64_t more : {int64_t{0}, int64_t{1} + random.below(90)})
+        for (const bool tall : {false, true}) {
+          check_bf16(random, *context, tall ? n + more : n, tall ? n : n + more,
+                     random.below(2) == 0, 1);
+          if (testing::Test::HasFatalFailure()) return;
+        }
+    // About the ends of blocks: 256 words, eight panels, and more words than are summed up at once.
+    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{257, 1030},
+                                     {1030, 257},
+                                     {511, 513},
+                                     {520, 512},
+                                     {2085, 2090},
+                                     {2150, 2049}})
+      check_bf16(random, *context, rows, cols, rows % 2 == 1, rows * cols / 2000);
+  }
+}
+
 TYPED_TEST(linalg_test, a_failing_executor) {
   using T = TypeParam;
   reversed_executor odd(2);
