@@ -511,7 +511,8 @@ STEEPEST_API steepest_status steepest_msign_batched(
  *   ACCURATE                               2nm + 5n^2, in fp64
  *   SVD                                    5nm or more, as gesdd asks
  *
- * The methods with one nm take another where x is not of the arithmetic's type. Since 0.1. */
+ * The methods with one nm take another where x is not of the arithmetic's type; a context of
+ * STEEPEST_CONTEXT_OPENBLAS takes nm + 3n^2 more. Since 0.1. */
 STEEPEST_API steepest_status steepest_msign_workspace_size(steepest_context* context,
                                                            const steepest_msign_config* config,
                                                            int64_t rows, int64_t cols,
