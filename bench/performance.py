@@ -19,9 +19,11 @@ DOCS = report.ROOT / "docs"
 PROGRAMS = ["unit_linalg", "msign", "muon"]
 
 
-def measure(options):
+def measure(options, kept):
+    """Writes what was measured to `kept`: first without the peers, which take longest."""
     facts, benchmarks = report.measure(PROGRAMS, options)
-    peers = []
+    run = {"machine": facts, "benchmarks": benchmarks, "peers": []}
+    kept.write_text(json.dumps(run, indent=1))
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: nothing is compared with it", file=sys.stderr)
     else:
@@ -32,8 +34,8 @@ def measure(options):
         subprocess.run(command, check=True, stdout=sys.stderr)
         peers = json.loads(out.read_text())
         facts["PyTorch"] = peers["results"][0]["their_first"]["build"]
-        peers = peers["results"]
-    return {"machine": facts, "benchmarks": benchmarks, "peers": peers}
+        run["peers"] = peers["results"]
+        kept.write_text(json.dumps(run, indent=1))
 
 
 def grouped(benchmarks, kind):
@@ -175,7 +177,7 @@ def main():
     options.filter = "."
     kept = options.build / "performance.json"
     if not options.render_only:
-        kept.write_text(json.dumps(measure(options), indent=1))
+        measure(options, kept)
     run = json.loads(kept.read_text())
     benchmarks = run["benchmarks"]
     counts = sorted({int(b["threads"]) for b in benchmarks})
