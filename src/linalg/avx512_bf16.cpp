@@ -109,12 +109,11 @@ void transpose(const bf16_pair* from, bf16_pair* to) {
 }
 
 // A row of bf16 is a row of words already.
-STEEPEST_KERNEL void pack_rows(const float* from, int64_t stride, int64_t rows, int64_t columns,
-                               bf16_pair* to) {
+STEEPEST_KERNEL void pack_rows(const float* from, int64_t stride, bf16_pair* to) {
   bf16_pair words[width][width];
   for (int64_t i = 0; i < width; ++i) {
-    bf16 row[2 * width] = {};
-    if (i < rows) simd::convert<x86_avx512_bf16>(from + i * stride, row, columns);
+    bf16 row[2 * width];
+    simd::convert<x86_avx512_bf16>(from + i * stride, row, 2 * width);
     __builtin_memcpy(words[i], row, sizeof row);
   }
   transpose<width>(&words[0][0], to);

@@ -82,10 +82,8 @@ struct bf16_kernels {
   void (*symmetric_tile)(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, update how);
   // to[j] = {first[j], second[j]} rounded, j < width; with `rest` what rounding them takes away.
   void (*pack_columns)(const float* first, const float* second, bool rest, bf16_pair* to);
-  // to = words of the transpose of a rows x columns part, at most width x 2 width; the rest of
-  // `to`, width rows of words, is zero.
-  void (*pack_rows)(const float* from, int64_t stride, int64_t rows, int64_t columns,
-                    bf16_pair* to);
+  // to = words of the transpose of a width x 2 width part: width rows of them.
+  void (*pack_rows)(const float* from, int64_t stride, bf16_pair* to);
   // A tile of words, width / 2 rows, as that of the transposed matrix: the pairs of `from` lie
   // along its columns, those of `to` along its rows.
   void (*turn)(const bf16_pair* from, bf16_pair* to);

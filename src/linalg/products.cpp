@@ -118,8 +118,7 @@ struct bf16_operands {
       kernels.pack_columns(from, from + stride, false, to);
   }
   void pack_transposed(const float* from, int64_t cols, word* to) const {
-    for (int64_t k = 0; k < cols; k += 2 * w)
-      kernels.pack_rows(from + k, cols, w, 2 * w, to + k / 2 * w);
+    for (int64_t k = 0; k < cols; k += 2 * w) kernels.pack_rows(from + k, cols, to + k / 2 * w);
   }
   void turn(const word* from, word* to) const { kernels.turn(from, to); }
 };

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Union
 
 from . import _c
 from ._arrays import Array, dense, same_layout, size, writable
 from ._numbers import flags
-from ._steps import Stats, StatsTable, configs, views
+from ._steps import Stats, StatsTable, attach, configs, views
 
 Arrays = Union[Array, Sequence[Array]]
 Numbers = Union[float, Sequence[float]]
@@ -117,14 +116,11 @@ def adamw_step(
             "grad_scale": grad_scale,
         },
     )
-    if len(table) > 1:
-        for tensor, config in zip(tensors, table):
-            tensor.config = ctypes.pointer(config)
 
     results = StatsTable(stats, count)
     results.finish(
         _c.lib.steepest_adamw_step(
-            _c.context(threads), table if len(table) else None, tensors, count, results.structs
+            _c.context(threads), attach(table, tensors), tensors, count, results.structs
         )
     )
     return not skipped.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import c_double, c_int64
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,13 @@ def grad_norm(grads: Array | Sequence[Array], *, threads: int | None = None) -> 
     return GradNorm(norm.value, nonfinite.value)
 
 
+def _double(call: Any, *arguments: Any) -> float:
+    """What a function of the library writes behind its arguments."""
+    result = c_double()
+    _c.check(call(*arguments, ctypes.byref(result)))
+    return result.value
+
+
 def adam_update_rms(beta1: float = 0.9, snr: float = 0.0, step: int = 0) -> float:
     """The update RMS of Adam that mean-field theory predicts: sqrt((snr + a) / (snr + 1)) with
 
@@ -55,16 +62,12 @@ def adam_update_rms(beta1: float = 0.9, snr: float = 0.0, step: int = 0) -> floa
     Source: https://kexue.fm/archives/11267.
     """
     function = "adam_update_rms"
-    result = c_double()
-    _c.check(
-        _c.lib.steepest_adam_update_rms(
-            number(beta1, f"{function}: beta1"),
-            number(snr, f"{function}: snr"),
-            integer(step, f"{function}: step"),
-            ctypes.byref(result),
-        )
+    return _double(
+        _c.lib.steepest_adam_update_rms,
+        number(beta1, f"{function}: beta1"),
+        number(snr, f"{function}: snr"),
+        integer(step, f"{function}: step"),
     )
-    return result.value
 
 
 def snr_from_update_rms(update_rms: float, beta1: float = 0.9, step: int = 0) -> float:
@@ -72,16 +75,12 @@ def snr_from_update_rms(update_rms: float, beta1: float = 0.9, step: int = 0) ->
     a as in adam_update_rms. Slightly negative near zero; NaN at step 1.
     """
     function = "snr_from_update_rms"
-    result = c_double()
-    _c.check(
-        _c.lib.steepest_snr_from_update_rms(
-            number(update_rms, f"{function}: update_rms"),
-            number(beta1, f"{function}: beta1"),
-            integer(step, f"{function}: step"),
-            ctypes.byref(result),
-        )
+    return _double(
+        _c.lib.steepest_snr_from_update_rms,
+        number(update_rms, f"{function}: update_rms"),
+        number(beta1, f"{function}: beta1"),
+        integer(step, f"{function}: step"),
     )
-    return result.value
 
 
 def snr_from_momentum(
@@ -92,17 +91,13 @@ def snr_from_momentum(
     Muon as well as Adam. Slightly negative near zero; NaN at step 1.
     """
     function = "snr_from_momentum"
-    result = c_double()
-    _c.check(
-        _c.lib.steepest_snr_from_momentum(
-            number(momentum_rms, f"{function}: momentum_rms"),
-            number(grad_rms, f"{function}: grad_rms"),
-            number(beta, f"{function}: beta"),
-            integer(step, f"{function}: step"),
-            ctypes.byref(result),
-        )
+    return _double(
+        _c.lib.steepest_snr_from_momentum,
+        number(momentum_rms, f"{function}: momentum_rms"),
+        number(grad_rms, f"{function}: grad_rms"),
+        number(beta, f"{function}: beta"),
+        integer(step, f"{function}: step"),
     )
-    return result.value
 
 
 def singular_values(x: Array, *, threads: int | None = None) -> NDArray[np.float64]:
@@ -130,6 +125,4 @@ def singular_entropy(values: Array) -> float:
     source = dense(view(values, name))
     if source.dtype != _c.F64:
         raise TypeError(f"{name} must be of float64")
-    result = c_double()
-    _c.check(_c.lib.steepest_singular_entropy(source.address, size(source), ctypes.byref(result)))
-    return result.value
+    return _double(_c.lib.steepest_singular_entropy, source.address, size(source))

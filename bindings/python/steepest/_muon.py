@@ -11,7 +11,7 @@ from ._adamw import Arrays, Numbers
 from ._arrays import matrix, same_shape, writable
 from ._msign import MsignConfig, c_config
 from ._numbers import choice, each, flags, integer, is_list, number
-from ._steps import Stats, StatsTable, configs, views
+from ._steps import Stats, StatsTable, attach, configs, views
 
 MOMENTUM_KINDS = {"ema": _c.MOMENTUM_EMA, "classic": _c.MOMENTUM_CLASSIC}
 SCALE_MODES = {
@@ -146,15 +146,12 @@ def muon_step(
         config.scale_mode = choice(scale_mode, SCALE_MODES, f"{function}: scale_mode")
         if msign is not None:
             config.msign = ctypes.pointer(c_config(msign, function))
-    if len(table) > 1:
-        for tensor, config in zip(tensors, table):
-            tensor.config = ctypes.pointer(config)
 
     results = StatsTable(stats, count)
     results.finish(
         _c.lib.steepest_muon_step(
             _c.context(threads),
-            table if len(table) else None,
+            attach(table, tensors),
             tensors,
             count,
             None,

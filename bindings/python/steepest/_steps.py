@@ -88,6 +88,14 @@ def views(function: str, arguments: dict[str, Any]) -> dict[str, list[View]]:
     return result
 
 
+def attach(table: ctypes.Array[Any], tensors: ctypes.Array[Any]) -> Any:
+    """The config of the call; several go to one tensor each instead."""
+    if len(table) > 1:
+        for tensor, config in zip(tensors, table):
+            tensor.config = ctypes.pointer(config)
+    return table if len(table) else None
+
+
 def configs(
     function: str, kind: type[Config], flags: int, count: int, values: dict[str, Any]
 ) -> tuple[ctypes.Array[Config], c_int32]:
