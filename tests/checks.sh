@@ -93,7 +93,8 @@ meson_build() {
 }
 
 clang_build() {
-  CC=clang CXX=clang++ cmake --preset release -B build/check/clang -DSTEEPEST_WERROR=ON
+  CC=clang CXX=clang++ cmake --preset release -B build/check/clang -DSTEEPEST_WERROR=ON \
+    -DSTEEPEST_BUILD_BENCHMARKS="$1" -DSTEEPEST_BUILD_EXAMPLES="$1"
   cmake --build build/check/clang
 }
 
@@ -250,7 +251,7 @@ test_all() {
     check 'types of the Python package' bindings/python/check.sh types
   fi
 
-  check 'Clang build' clang_build
+  check 'Clang build' clang_build "$([[ ${1:-} == --long ]] && echo ON || echo OFF)"
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
   check -n 1 'objects of the ISA levels from Clang' tests/symbols/check_objects.py \
@@ -294,7 +295,7 @@ lint_all() {
   if [[ ${1:-} == --quick ]]; then
     return
   fi
-  check 'build for clang-tidy' clang_build
+  check 'build for clang-tidy' clang_build OFF
   check 'clang-tidy' clang_tidy
 }
 

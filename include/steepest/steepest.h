@@ -318,7 +318,9 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *   F16    F16    F16      F16          14
  *
  * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
- * that type to what is stored. Two warnings:
+ * that type to what is stored. (In a plain step of the last three mixes the update's term of 4 ulp
+ * is one of 6: nothing against that half ulp. Other flags than MAXIMIZE, and eps = 0, keep to 4.)
+ * Two warnings:
  *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999
  *     one step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays
  *     where its largest gradients put it: at twice its true value after 10,000 steps of noise. A
@@ -326,8 +328,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *     F32 exp_avg_sq costs 4 bytes per element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.
- * Limits of fp32 storage: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
- * sqrt(1-beta2), and g^2 underflows below |g| of about 1e-22.
+ * Limits of fp32: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
+ * sqrt(1-beta2), with BF16 throughout 1.8e19; g^2 underflows below |g| of about 1e-22.
  *
  * Errors: STEEPEST_E_INVALID_ARGUMENT, _SHAPE, _DTYPE, _OUT_OF_MEMORY, _UNSUPPORTED (nothing
  * written), _INTERNAL (a failing executor). Since 0.1. */

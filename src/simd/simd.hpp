@@ -282,6 +282,7 @@ class float_sums {
   void add_squares(vec<float, Level> x, unsigned index) {
     partial_[index] = fma<Rounding>(x, x, partial_[index]);
   }
+  void add(vec<float, Level> x, unsigned index) { partial_[index] = partial_[index] + x; }
   void flush() { sums_.take(partial_); }
   double total() const { return sums_.total(); }
 

@@ -17,12 +17,13 @@ struct adamw_constants {
   T grad_factor;  // power of two nearest grad_scale from below, with its sign: G = grad_factor g f
   T beta1_hi, beta1_lo;
   T beta2_hi, beta2_lo;
-  T c1_hi, c1_lo;  // (1 - beta1) f, f = |grad_scale / grad_factor|
-  T c2_hi, c2_lo;  // (1 - beta2) f^2
-  T eps;           // eps sqrt(1 - beta2^t): the kernel's root is of v, not of v / (1 - beta2^t)
-  T rate;          // lr sqrt(1 - beta2^t) / (1 - beta1^t)
-  T decay;         // lr weight_decay; 0 with COUPLED_L2
-  T l2;            // weight_decay with COUPLED_L2; then grad_factor is all of grad_scale and f = 1
+  T c1_hi, c1_lo;          // (1 - beta1) f, f = |grad_scale / grad_factor|
+  T c2_hi, c2_lo;          // (1 - beta2) f^2
+  T beta1, beta2, c1, c2;  // the same to nearest, for moments that are stored in 16 bits
+  T eps;    // eps sqrt(1 - beta2^t): the kernel's root is of v, not of v / (1 - beta2^t)
+  T rate;   // lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  T decay;  // lr weight_decay; 0 with COUPLED_L2
+  T l2;     // weight_decay with COUPLED_L2; then grad_factor is all of grad_scale and f = 1
 };
 
 // A config, ready for tensors computed in fp32 or, instead, in fp64.

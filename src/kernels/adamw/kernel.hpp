@@ -8,6 +8,8 @@
 //   m' = fma(c1_hi, g, fma(beta1_hi, m, small)),  small = c1_lo g + beta1_lo m
 // so m is within 2 ulp of beta1 |m| + (1 - beta1) |g| and v within 2 ulp of itself, for any betas
 // and any grad_scale. The update uses m and v before they are rounded to a narrower storage type.
+// Moments that are stored in 16 bits do without the lo parts (docs/decisions/0007): g^2 is exact
+// for a 16-bit g, and what the constants' rounding adds is far below the storage's.
 #pragma once
 
 #include "core/dtype.hpp"
@@ -33,6 +35,11 @@ struct choose<false, Yes, No> {
   using type = No;
 };
 
+template <class T>
+constexpr bool is_bf16 = false;
+template <>
+constexpr bool is_bf16<bf16> = true;
+
 // The storage types of param, grad, exp_avg, exp_avg_sq.
 template <class P, class G, class M, class V>
 struct storage {
@@ -44,7 +51,13 @@ struct storage {
 
 using all_f32 = storage<float, float, float, float>;
 
-// What only the rarer flags need is kept out of the plain kernel.
+// What a loop is compiled for. Plain: without what only the rarer flags need, and with eps > 0.
+// Unit: a grad_factor of 1, which a kernel that is bound by its multiplications need not apply.
+template <bool Plain, bool Unit, bool Stats>
+struct loop_kind {
+  static constexpr bool plain = Plain, unit = Unit, stats = Stats;
+};
+
 struct variants {
   bool amsgrad, coupled_l2, cautious_decay, emit_delta;
   steepest_dtype delta_dtype;
@@ -79,7 +92,7 @@ struct running_sums {
 };
 
 // Elements between two flushes of the running sums; the blocks of a staged mix are as long.
-inline constexpr int64_t flush_interval = 512;
+inline constexpr int64_t flush_interval = 1024;
 
 template <class Storage, class Level, simd::rounding Rounding>
 struct adamw {
@@ -89,6 +102,7 @@ struct adamw {
   using V = typename Storage::exp_avg_sq;
 
   static constexpr bool is_f64 = sizeof(P) == 8;
+  static constexpr bool all_bf16 = is_bf16<P> && is_bf16<G> && is_bf16<M> && is_bf16<V>;
   using T = typename choose<is_f64, double, float>::type;  // of the arithmetic
   using vec = simd::vec<T, Level>;
   using sums = running_sums<Level, is_f64>;
@@ -136,118 +150,189 @@ struct adamw {
     if constexpr (sizeof(S) > 2) simd::prefetch(p, i + 512);
   }
 
-  // One register of elements, half done: what needs no root.
-  struct moments {
-    vec theta, g, m, v;
+  // Kernels that do without the lo parts of the constants.
+  template <class Kind>
+  static constexpr bool short_m = Kind::plain && sizeof(M) == 2;
+  template <class Kind>
+  static constexpr bool short_v = Kind::plain && sizeof(V) == 2 && sizeof(G) == 2;
+
+  // One register of elements, half done.
+  struct half {
+    vec theta, m, v;
+    vec denominator;  // in plain kernels; the others form it when they know v_max
   };
-  template <bool Plain>
-  static moments next_moments(const adamw_constants<T>& k, variants flags, const buffers& b,
-                              int64_t i) {
-    const vec theta = simd::load<Level>(b.param + i);
-    const vec m = simd::load<Level>(b.exp_avg + i);
-    const vec v = simd::load<Level>(b.exp_avg_sq + i);
-    vec g = vec(k.grad_factor) * simd::load<Level>(b.grad + i);
-    if (!Plain && flags.coupled_l2) g = fma(vec(k.l2), theta, g);
-    return {
-        theta, g,
-        fma(vec(k.c1_hi), g, fma(vec(k.beta1_hi), m, fma(vec(k.c1_lo), g, vec(k.beta1_lo) * m))),
-        fma(vec(k.c2_hi) * g, g,
-            fma(vec(k.beta2_hi), v, fma(vec(k.c2_lo) * g, g, vec(k.beta2_lo) * v)))};
-  }
-
-  // The other half. `index` is the register's place in the block.
-  template <bool Plain, bool Stats>
-  static void update(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
-                     unsigned index, const moments& next, sums& total) {
-    const vec zero(T(0));
-    const auto [theta, g, m, v] = next;
-
-    vec v_max = v;
-    if (!Plain && flags.amsgrad) {
-      const vec largest = simd::load<Level>(b.max_exp_avg_sq + i);
-      // Written so that a NaN on either side stays.
-      v_max = simd::select((largest >= v) | (largest != largest), largest, v);
-      simd::store<Level>(b.max_exp_avg_sq + i, v_max);
-    }
-
-    const vec denominator = simd::sqrt(v_max) + vec(k.eps);
-    // u = 0 where eps and v are both 0.
-    const vec u = simd::select(denominator == zero, zero, simd::divide(m, denominator));
-
-    vec decay = vec(k.decay) * theta;
-    if (!Plain && flags.cautious_decay)
-      decay =
-          simd::select(((u > zero) & (theta < zero)) | ((u < zero) & (theta > zero)), zero, decay);
-    const vec change = fma(vec(k.rate), u, decay);
-    if (!Plain && flags.emit_delta) {
-      simd::store<Level>(b.exp_avg + i, m);
-      simd::store<Level>(b.exp_avg_sq + i, v);
-      // 0 - x: xsimd's -x has another sign for 0 on some levels
-      store_delta(b.delta, flags.delta_dtype, i, zero - change);
+  // `index`: the register's place in its block.
+  template <class Kind>
+  static half begin(const adamw_constants<T>& k, variants flags, unsigned index, sums& total,
+                    vec theta, vec grad, vec m, vec v) {
+    vec g = grad;
+    if constexpr (!Kind::unit) g = vec(k.grad_factor) * g;
+    if (!Kind::plain && flags.coupled_l2) g = fma(vec(k.l2), theta, g);
+    if constexpr (short_m<Kind>)
+      m = fma(vec(k.c1), g, vec(k.beta1) * m);
+    else
+      m = fma(vec(k.c1_hi), g, fma(vec(k.beta1_hi), m, fma(vec(k.c1_lo), g, vec(k.beta1_lo) * m)));
+    if constexpr (short_v<Kind>) {
+      const vec g_squared = g * g;
+      v = fma(vec(k.c2), g_squared, vec(k.beta2) * v);
+      // It is exact: the same bits as from add_squares.
+      if constexpr (Kind::stats) total.grad.add(g_squared, index);
     } else {
-      simd::store<Level>(b.exp_avg + i, m, b.exp_avg_sq + i, v, b.param + i, theta - change);
+      if constexpr (Kind::stats) total.grad.template add_squares<Rounding>(g, index);
+      v = fma(vec(k.c2_hi) * g, g,
+              fma(vec(k.beta2_hi), v, fma(vec(k.c2_lo) * g, g, vec(k.beta2_lo) * v)));
     }
-
-    if constexpr (Stats) {
-      total.update.template add_squares<Rounding>(u, index);
-      total.grad.template add_squares<Rounding>(g, index);
+    if constexpr (Kind::stats) {
       total.momentum.template add_squares<Rounding>(m, index);
       total.param.template add_squares<Rounding>(theta, index);
     }
+    if constexpr (Kind::plain)
+      return {theta, m, v, simd::sqrt(v) + vec(k.eps)};
+    else
+      return {theta, m, v, v};
   }
 
-  template <bool Plain, bool Stats>
+  // The other half: what theta loses.
+  template <class Kind>
+  static vec change_of(const adamw_constants<T>& k, variants flags, const half& x, vec denominator,
+                       unsigned index, sums& total) {
+    const vec zero(T(0));
+    vec u = simd::divide(x.m, denominator);
+    // u = 0 where eps and v are both 0. Plain kernels have eps > 0.
+    if constexpr (!Kind::plain) u = simd::select(denominator == zero, zero, u);
+
+    vec decay = vec(k.decay) * x.theta;
+    if (!Kind::plain && flags.cautious_decay)
+      decay = simd::select(((u > zero) & (x.theta < zero)) | ((u < zero) & (x.theta > zero)), zero,
+                           decay);
+    if constexpr (Kind::stats) total.update.template add_squares<Rounding>(u, index);
+    return fma(vec(k.rate), u, decay);
+  }
+
+  // A step of the loop, over the elements from `i` on: one register, which is number `index` of its
+  // block.
+  template <class Kind>
+  struct single {
+    static constexpr int64_t size = vec::size;
+    half x;
+
+    static single begin(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
+                        unsigned index, sums& total) {
+      using simd::load;
+      return {adamw::begin<Kind>(k, flags, index, total, load<Level>(b.param + i),
+                                 load<Level>(b.grad + i), load<Level>(b.exp_avg + i),
+                                 load<Level>(b.exp_avg_sq + i))};
+    }
+    void finish(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
+                unsigned index, sums& total) const {
+      vec denominator = x.denominator;
+      if constexpr (!Kind::plain) {
+        vec v_max = x.v;
+        if (flags.amsgrad) {
+          const vec largest = simd::load<Level>(b.max_exp_avg_sq + i);
+          // Written so that a NaN on either side stays.
+          v_max = simd::select((largest >= x.v) | (largest != largest), largest, x.v);
+          simd::store<Level>(b.max_exp_avg_sq + i, v_max);
+        }
+        denominator = simd::sqrt(v_max) + vec(k.eps);
+      }
+      const vec change = change_of<Kind>(k, flags, x, denominator, index, total);
+      if (!Kind::plain && flags.emit_delta) {
+        simd::store<Level>(b.exp_avg + i, x.m);
+        simd::store<Level>(b.exp_avg_sq + i, x.v);
+        // 0 - x: xsimd's -x has another sign for 0 on some levels
+        store_delta(b.delta, flags.delta_dtype, i, vec(T(0)) - change);
+      } else {
+        simd::store<Level>(b.exp_avg + i, x.m, b.exp_avg_sq + i, x.v, b.param + i,
+                           x.theta - change);
+      }
+    }
+  };
+
+  // For bf16 throughout: two registers, of the elements with even and with odd index, which a
+  // shift and a mask widen and narrow instead of a shuffle.
+  template <class Kind>
+  struct even_and_odd {
+    static constexpr int64_t size = 2 * vec::size;
+    half even, odd;
+
+    static even_and_odd begin(const adamw_constants<T>& k, variants flags, const buffers& b,
+                              int64_t i, unsigned index, sums& total) {
+      using simd::load_even;
+      using simd::load_odd;
+      return {adamw::begin<Kind>(k, flags, index, total, load_even<Level>(b.param + i),
+                                 load_even<Level>(b.grad + i), load_even<Level>(b.exp_avg + i),
+                                 load_even<Level>(b.exp_avg_sq + i)),
+              adamw::begin<Kind>(k, flags, index, total, load_odd<Level>(b.param + i),
+                                 load_odd<Level>(b.grad + i), load_odd<Level>(b.exp_avg + i),
+                                 load_odd<Level>(b.exp_avg_sq + i))};
+    }
+    void finish(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
+                unsigned index, sums& total) const {
+      const vec of_even = change_of<Kind>(k, flags, even, even.denominator, index, total);
+      const vec of_odd = change_of<Kind>(k, flags, odd, odd.denominator, index, total);
+      simd::store_in_turn<Level>(b.exp_avg + i, even.m, odd.m, b.exp_avg_sq + i, even.v, odd.v,
+                                 b.param + i, even.theta - of_even, odd.theta - of_odd);
+    }
+  };
+
+  template <class Kind>
+  using step_of =
+      typename choose<(Kind::plain && all_bf16), even_and_odd<Kind>, single<Kind>>::type;
+
+  template <class Kind>
   static void loop(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t count,
                    sums& total) {
-    const int64_t whole = count / lanes * lanes;
-    moments next = {};
-    if (whole > 0) next = next_moments<Plain>(k, flags, b, 0);
-    for (int64_t i = 0; i < whole; i += lanes) {
-      prefetch(b.param, i);
-      prefetch(b.grad, i);
-      prefetch(b.exp_avg, i);
-      prefetch(b.exp_avg_sq, i);
-      if (!Plain && flags.amsgrad) prefetch(b.max_exp_avg_sq, i);
-      for (unsigned r = 0; r < registers; ++r) {
-        // One register ahead: independent of the root and quotient that this one waits for.
-        const int64_t at = i + r * size;
-        const int64_t ahead = at + size < whole ? at + size : at;
-        const moments now = next;
-        next = next_moments<Plain>(k, flags, b, ahead);
-        update<Plain, Stats>(k, flags, b, at, r, now, total);
+    using step = step_of<Kind>;
+    constexpr int64_t block = registers * step::size;
+    const int64_t whole = count / block * block;
+    for (int64_t i = 0; i < whole; i += flush_interval) {
+      const int64_t end = i + flush_interval < whole ? i + flush_interval : whole;
+      // Each step begins before the one before it ends: it is independent of the quotients that
+      // that one waits for.
+      step next = step::begin(k, flags, b, i, 0, total);
+      for (int64_t at = i; at < end; at += block) {
+        prefetch(b.param, at);
+        prefetch(b.grad, at);
+        prefetch(b.exp_avg, at);
+        prefetch(b.exp_avg_sq, at);
+        if (!Kind::plain && flags.amsgrad) prefetch(b.max_exp_avg_sq, at);
+        for (unsigned r = 0; r < registers; ++r) {
+          const int64_t here = at + r * step::size;
+          const step now = next;
+          if (r + 1 < registers || here + step::size < end)
+            next = step::begin(k, flags, b, here + step::size, (r + 1) % registers, total);
+          now.finish(k, flags, b, here, r, total);
+        }
       }
-      if (Stats && (i + lanes) % flush_interval == 0) total.flush();
+      if (Kind::stats) total.flush();
     }
-    if (whole == count) {
-      if (Stats) total.flush();
-      return;
-    }
+    if (whole == count) return;
     // The tail runs through the same code on a copy, padded with zeros, for which u and every sum
     // are zero: the same bits as inside a vector, and nothing outside the buffers is touched.
-    P param[lanes] = {};
-    G grad[lanes] = {};
-    M exp_avg[lanes] = {};
-    V exp_avg_sq[lanes] = {};
-    V max_exp_avg_sq[lanes] = {};
-    T delta[lanes] = {};
+    P param[block] = {};
+    G grad[block] = {};
+    M exp_avg[block] = {};
+    V exp_avg_sq[block] = {};
+    V max_exp_avg_sq[block] = {};
+    T delta[block] = {};
     const buffers tail = {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta};
     const auto n = static_cast<size_t>(count - whole);
     __builtin_memcpy(param, b.param + whole, n * sizeof(P));
     __builtin_memcpy(grad, b.grad + whole, n * sizeof(G));
     __builtin_memcpy(exp_avg, b.exp_avg + whole, n * sizeof(M));
     __builtin_memcpy(exp_avg_sq, b.exp_avg_sq + whole, n * sizeof(V));
-    if (!Plain && flags.amsgrad)
+    if (!Kind::plain && flags.amsgrad)
       __builtin_memcpy(max_exp_avg_sq, b.max_exp_avg_sq + whole, n * sizeof(V));
-    for (unsigned r = 0; r < registers; ++r) {
-      const int64_t at = r * size;
-      update<Plain, Stats>(k, flags, tail, at, r, next_moments<Plain>(k, flags, tail, at), total);
-    }
-    if (Stats) total.flush();
+    for (unsigned r = 0; r < registers; ++r)
+      step::begin(k, flags, tail, r * step::size, r, total)
+          .finish(k, flags, tail, r * step::size, r, total);
+    if (Kind::stats) total.flush();
     __builtin_memcpy(b.exp_avg + whole, exp_avg, n * sizeof(M));
     __builtin_memcpy(b.exp_avg_sq + whole, exp_avg_sq, n * sizeof(V));
-    if (!Plain && flags.amsgrad)
+    if (!Kind::plain && flags.amsgrad)
       __builtin_memcpy(b.max_exp_avg_sq + whole, max_exp_avg_sq, n * sizeof(V));
-    if (!Plain && flags.emit_delta) {
+    if (!Kind::plain && flags.emit_delta) {
       const auto bytes = static_cast<size_t>(dtype_size(flags.delta_dtype));
       __builtin_memcpy(static_cast<char*>(b.delta) + static_cast<size_t>(whole) * bytes, delta,
                        n * bytes);
@@ -261,10 +346,11 @@ struct adamw {
                   sums& total) {
     // A copy: the stores of the loop cannot change it, so it stays in registers.
     const adamw_constants<T> k = constants_of(prepared);
-    if (flags.plain())
-      loop<true, Stats>(k, flags, b, count, total);
-    else
-      loop<false, Stats>(k, flags, b, count, total);
+    if (!flags.plain() || !(k.eps > T(0)))
+      return loop<loop_kind<false, false, Stats>>(k, flags, b, count, total);
+    if constexpr (all_bf16)
+      if (k.grad_factor == 1) return loop<loop_kind<true, true, Stats>>(k, flags, b, count, total);
+    loop<loop_kind<true, false, Stats>>(k, flags, b, count, total);
   }
 
   STEEPEST_KERNEL static void kernel(const adamw_prepared& prepared, const adamw_buffers& whole,

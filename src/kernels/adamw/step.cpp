@@ -14,9 +14,10 @@ namespace steepest {
 
 namespace {
 
-// hi + lo with hi rounded towards zero, see adamw_constants.
+// x to nearest, and as hi + lo with hi rounded towards zero: see adamw_constants.
 template <class T>
-void split(double_double x, T& hi, T& lo) {
+void split(double_double x, T& nearest, T& hi, T& lo) {
+  nearest = static_cast<T>(x.hi);
   hi = static_cast<T>(x.hi);
   lo = T(0);
   if (!std::isfinite(hi)) return;  // refused by the caller
@@ -31,10 +32,10 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
   adamw_constants<T> k = {};
   const bool coupled = (config.flags & STEEPEST_ADAMW_COUPLED_L2) != 0;
   k.grad_factor = static_cast<T>(grad_factor);
-  split({config.beta1, 0.0}, k.beta1_hi, k.beta1_lo);
-  split({config.beta2, 0.0}, k.beta2_hi, k.beta2_lo);
-  split(two_sum(1.0, -config.beta1) * f, k.c1_hi, k.c1_lo);
-  split(two_sum(1.0, -config.beta2) * two_product(f, f), k.c2_hi, k.c2_lo);
+  split({config.beta1, 0.0}, k.beta1, k.beta1_hi, k.beta1_lo);
+  split({config.beta2, 0.0}, k.beta2, k.beta2_hi, k.beta2_lo);
+  split(two_sum(1.0, -config.beta1) * f, k.c1, k.c1_hi, k.c1_lo);
+  split(two_sum(1.0, -config.beta2) * two_product(f, f), k.c2, k.c2_hi, k.c2_lo);
   k.eps = static_cast<T>(config.eps * std::sqrt(bias2));
   k.rate = static_cast<T>(config.lr * std::sqrt(bias2) / bias1);
   k.decay = coupled ? T(0) : static_cast<T>(config.lr * config.weight_decay);
