@@ -58,8 +58,12 @@ void load_part(const tile_source<T>& x, int64_t row, int64_t col, T* to, int64_t
   if (part.rows <= 0) return;
   if (x.load != nullptr) return x.load(x.self, part, to, stride);
   const T* from = x.stored.data + row * x.stored.stride + col;
-  for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride)
+  const int64_t next = std::min(stride, x.stored.cols - col - part.cols);
+  for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride) {
+    for (int64_t c = 0; c < next; c += 64 / sizeof(T))
+      __builtin_prefetch(from + part.cols + c, 0, 2);
     std::memcpy(to, from, static_cast<size_t>(part.cols) * sizeof(T));
+  }
 }
 
 template <class T>
