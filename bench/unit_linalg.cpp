@@ -92,13 +92,9 @@ struct problem {
 
   // Packing included.
   void gram() {
-    if (bf16) {
-      bench::check(linalg::pack_bf16(context, bf16_kernels(), {input()}, bf16_memory()));
-      bench::check(linalg::gram_bf16(context, bf16_kernels(), bf16_memory(), r.data()));
-    } else {
-      bench::check(linalg::pack<float>(context, kernels, {input()}, memory()));
-      bench::check(linalg::gram(context, kernels, memory(), r.data()));
-    }
+    const linalg::tile_source<float> from = {input()};
+    bench::check(bf16 ? linalg::gram_bf16(context, bf16_kernels(), &from, bf16_memory(), r.data())
+                      : linalg::gram(context, kernels, &from, memory(), r.data()));
   }
   void product() {
     const linalg::tile_sink<float> to = {{out.data(), n, m, m}};
