@@ -90,7 +90,11 @@ template <class T, class Level, simd::rounding Rounding, shape Shape, int64_t Co
 void row_blocks(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how, int64_t first,
                 int64_t column) {
   constexpr int64_t width = panel_width<T>;
-  constexpr int64_t most = block_shape<T, Level>::rows;
+  // Lower blocks leave out more of a triangle; eight rows still keep the multipliers busy.
+  constexpr int64_t highest =
+      Shape == shape::full ? block_shape<T, Level>::rows
+                           : (block_shape<T, Level>::rows > 8 ? 8 : block_shape<T, Level>::rows);
+  constexpr int64_t most = highest * block_shape<T, Level>::vectors / Vectors;
   constexpr int64_t blocks = (Count + most - 1) / most;
   constexpr int64_t height = Count / blocks;
   constexpr int64_t higher = Count % blocks;  // so many blocks have one row more
