@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <vector>
 
 namespace bench {
 
@@ -43,6 +44,24 @@ class arrays {
   std::size_t bytes_;
   void* mapping_;
 };
+
+// For vectors that are aligned as the library's own workspace is.
+template <class T>
+struct aligned_allocator {
+  using value_type = T;
+  static constexpr std::align_val_t alignment{64};
+
+  aligned_allocator() = default;
+  template <class Other>
+  aligned_allocator(const aligned_allocator<Other>&) {}  // NOLINT(google-explicit-constructor)
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), alignment));
+  }
+  void deallocate(T* data, std::size_t) { ::operator delete(data, alignment); }
+  bool operator==(const aligned_allocator&) const = default;
+};
+template <class T>
+using aligned_vector = std::vector<T, aligned_allocator<T>>;
 
 // Whether that many bytes are there without swapping, with room left for everything else.
 inline bool memory_suffices(int64_t bytes) {

@@ -55,14 +55,14 @@ struct problem {
   const linalg::panel_kernels<float>& kernels;
   linalg::symmetric<float> layout;
   int64_t n, m;
-  std::vector<float> x, out, packed, product_scratch, r, scratch, rows, sums;
-  std::vector<float> shifted[3];
-  std::vector<linalg::bf16_pair> packed_words, product_words, q_words;
+  bench::aligned_vector<float> x, out, packed, product_scratch, r, scratch, rows, sums;
+  bench::aligned_vector<float> shifted[3];
+  bench::aligned_vector<linalg::bf16_pair> packed_words, product_words, q_words;
   static constexpr float shifts[3] = {2.2e-6F, 3.05e-4F, 3.56e-2F};
 
   problem(steepest_context* of, shape size, bool with_bf16)
       : context(*of), bf16(with_bf16), kernels(of->tables->linalg.fast.f32), layout(size.n),
-        n(size.n), m(size.m), x(bench::gaussian_matrix(n, m)), out(x.size()),
+        n(size.n), m(size.m), x(static_cast<std::size_t>(n * m)), out(x.size()),
         packed(static_cast<std::size_t>(linalg::packed_elements<float>(context, n, m))),
         product_scratch(static_cast<std::size_t>(linalg::product_elements<float>(context, n, m))),
         r(static_cast<std::size_t>(layout.elements())),
@@ -73,7 +73,9 @@ struct problem {
         product_words(static_cast<std::size_t>(linalg::bf16_product_words(context, n, m))),
         q_words(static_cast<std::size_t>(linalg::bf16_factor_words(n, false))) {
     // Of about unit norm.
-    for (float& each : x) each *= 0.5F / std::sqrt(static_cast<float>(m));
+    const std::vector<float> gaussian = bench::gaussian_matrix(n, m);
+    const float scale = 0.5F / std::sqrt(static_cast<float>(m));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = scale * gaussian[i];
     for (auto& each : shifted) each.resize(r.size());
     gram();
     bench::check(linalg::make_full(context, kernels, layout, r.data()));
@@ -90,13 +92,9 @@ struct problem {
 
   // Packing included.
   void gram() {
-    if (bf16) {
-      bench::check(linalg::pack_bf16(context, bf16_kernels(), {input()}, bf16_memory()));
-      bench::check(linalg::gram_bf16(context, bf16_kernels(), bf16_memory(), r.data()));
-    } else {
-      bench::check(linalg::pack<float>(context, kernels, {input()}, memory()));
-      bench::check(linalg::gram(context, kernels, memory(), r.data()));
-    }
+    const linalg::tile_source<float> from = {input()};
+    bench::check(bf16 ? linalg::gram_bf16(context, bf16_kernels(), &from, bf16_memory(), r.data())
+                      : linalg::gram(context, kernels, &from, memory(), r.data()));
   }
   void product() {
     const linalg::tile_sink<float> to = {{out.data(), n, m, m}};

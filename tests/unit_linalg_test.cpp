@@ -204,10 +204,9 @@ void check_gram(const subject<T>& under, const product_problem<T>& p, int64_t ga
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> scratch(linalg::product_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> r(s.elements(), at_end);
-  const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
+  const linalg::tile_source<T> from = {{x.data(), p.rows, p.cols, stride}};
   const linalg::product_memory<T> memory = {p.rows, p.cols, packed.data(), scratch.data()};
-  ASSERT_OK(linalg::pack<T>(*under.context, *under.kernels, {from}, memory));
-  ASSERT_OK(linalg::gram(*under.context, *under.kernels, memory, r.data()));
+  ASSERT_OK(linalg::gram(*under.context, *under.kernels, &from, memory, r.data()));
   for (int64_t i = 0; i < s.rows; ++i)
     for (int64_t j = 0; j < s.rows; ++j) {
       if (!is_kept<T>(i, j)) continue;
@@ -233,10 +232,11 @@ void check_multiply(const subject<T>& under, const product_problem<T>& p, int64_
   spoilt<T> packed(linalg::packed_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> scratch(linalg::product_elements<T>(*under.context, p.rows, p.cols), at_end);
   spoilt<T> out((p.rows - 1) * out_stride + p.cols, at_end);
-  const matrix<const T> from = {x.data(), p.rows, p.cols, stride};
+  spoilt<T> unused(s.elements(), at_end);
+  const linalg::tile_source<T> from = {{x.data(), p.rows, p.cols, stride}};
   const matrix<T> to = {out.data(), p.rows, p.cols, out_stride};
   const linalg::product_memory<T> memory = {p.rows, p.cols, packed.data(), scratch.data()};
-  ASSERT_OK(linalg::pack<T>(*under.context, *under.kernels, {from}, memory));
+  ASSERT_OK(linalg::gram(*under.context, *under.kernels, &from, memory, unused.data()));
   ASSERT_OK(linalg::multiply<T>(*under.context, *under.kernels, q.data(), memory, {to}));
   for (int64_t i = 0; i < p.rows; ++i)
     for (int64_t j = 0; j < p.cols; ++j) {
@@ -782,8 +782,8 @@ TYPED_TEST(linalg_test, inverse_of_large_matrices) {
     std::vector<T> given = filled(s.elements(), nan_of<T>);
     std::vector<T> packed = filled(linalg::packed_elements<T>(*all[0].context, n, m), T{0});
     const linalg::product_memory<T> memory = {n, m, packed.data(), nullptr};
-    ASSERT_OK(linalg::pack<T>(*all[0].context, *all[0].kernels, {{x.data(), n, m, m}}, memory));
-    ASSERT_OK(linalg::gram(*all[0].context, *all[0].kernels, memory, given.data()));
+    const linalg::tile_source<T> from = {{x.data(), n, m, m}};
+    ASSERT_OK(linalg::gram(*all[0].context, *all[0].kernels, &from, memory, given.data()));
     const auto times = [&](const std::vector<T>& a, const std::vector<wide<T>>& v) {
       std::vector<wide<T>> result(v.size());
       for (int64_t i = 0; i < n; ++i)
@@ -894,7 +894,7 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
   const symmetric<T> s(n);
   random_source random(14);
   const std::vector<T> x = normals<T>(random, rows * cols);
-  const matrix<const T> from = {x.data(), rows, cols, cols};
+  const linalg::tile_source<T> from = {{x.data(), rows, cols, cols}};
   std::vector<T> packed = filled(linalg::packed_elements<T>(context, rows, cols), nan_of<T>);
   std::vector<T> r = filled(s.elements(), nan_of<T>);
   std::vector<T> square = r;
@@ -907,9 +907,11 @@ std::vector<T> all_results(steepest_context& context, const panel_kernels<T>& ke
       for (int64_t j = 0; j < n; ++j)
         if (is_kept<T>(i, j)) results.push_back(a.data()[position(s, i, j)]);
   };
-  EXPECT_OK(linalg::pack<T>(context, kernels, {from}, memory));
+  EXPECT_OK(linalg::gram(context, kernels, &from, memory, r.data()));
   results.insert(results.end(), packed.begin(), packed.end());
-  EXPECT_OK(linalg::gram(context, kernels, memory, r.data()));
+  keep(r);
+  std::fill(r.begin(), r.end(), nan_of<T>);
+  EXPECT_OK(linalg::gram<T>(context, kernels, nullptr, memory, r.data()));  // of what is packed
   keep(r);
   std::vector<std::vector<T>> shifted;
   for (const int shift : {1, 10, 100}) {
@@ -1014,9 +1016,8 @@ void check_bf16(random_source& random, steepest_context& context, int64_t rows, 
   const linalg::bf16_kernels& kernels = context.tables->linalg.bf16;
   const linalg::bf16_memory memory = {rows,           cols,          packed.data(),
                                       scratch.data(), factor.data(), sums.data()};
-  const matrix<const float> from = {x.data(), rows, cols, cols};
-  ASSERT_OK(linalg::pack_bf16(context, kernels, {from}, memory));
-  ASSERT_OK(linalg::gram_bf16(context, kernels, memory, r.data()));
+  const linalg::tile_source<float> from = {{x.data(), rows, cols, cols}};
+  ASSERT_OK(linalg::gram_bf16(context, kernels, &from, memory, r.data()));
   ASSERT_OK(linalg::multiply_bf16(context, kernels, q.data(), split, memory,
                                   {{out.data(), rows, cols, cols}}));
   for (int64_t i = 0; i < p.n; ++i)
@@ -1069,19 +1070,19 @@ TYPED_TEST(linalg_test, a_failing_executor) {
   std::vector<T> packed = filled(linalg::packed_elements<T>(*context, n, n), T{0});
   std::vector<T> a = filled(s.elements(), T{0});
   std::vector<T> b = a;
-  const matrix<const T> from = {x.data(), n, n, n};
+  const linalg::tile_source<T> from = {{x.data(), n, n, n}};
   odd.result = STEEPEST_E_INTERNAL;
   std::vector<T> scratch = filled(linalg::product_elements<T>(*context, n, n), T{0});
   const linalg::product_memory<T> memory = {n, n, packed.data(), scratch.data()};
   const matrix<T> to = {out.data(), n, n, n};
-  EXPECT_EQ(linalg::pack<T>(*context, kernels, {from}, memory), STEEPEST_E_INTERNAL);
-  EXPECT_EQ(linalg::copy<T>(*context, {from}, to), STEEPEST_E_INTERNAL);
-  EXPECT_EQ(linalg::gram(*context, kernels, memory, a.data()), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::copy<T>(*context, from, to), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::gram(*context, kernels, &from, memory, a.data()), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::gram<T>(*context, kernels, nullptr, memory, a.data()), STEEPEST_E_INTERNAL);
   EXPECT_EQ(
       linalg::commuting_product(*context, kernels, s, a.data(), a.data(), b.data(), scratch.data()),
       STEEPEST_E_INTERNAL);
   EXPECT_EQ(linalg::multiply<T>(*context, kernels, a.data(), memory, {to}), STEEPEST_E_INTERNAL);
-  EXPECT_EQ(linalg::store<T>(*context, from, {to}), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(linalg::store<T>(*context, from.stored, {to}), STEEPEST_E_INTERNAL);
   for (int64_t i = 0; i < n; ++i) a.data()[s.diagonal(i)] += static_cast<T>(n);
   std::vector<std::vector<T>> matrices = {a};
   EXPECT_EQ(invert_panels(*context, kernels, n, matrices).status, STEEPEST_E_INTERNAL);

@@ -12,9 +12,8 @@ using vec = simd::vec<float, x86_avx512_bf16>;
 constexpr int64_t width = panel_width<float>;
 constexpr int64_t lanes = 16;
 
-// c = , += or -= sum over k of a[k]^T b[k], for `Rows` words of a's rows and `Vectors` registers of
-// b's.
-template <int64_t Rows, int64_t Vectors = 2>
+// As in micro_kernel.hpp, of words.
+template <int64_t Rows, int64_t Vectors, bool Fetch>
 void micro_kernel(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, int64_t stride,
                   update how) {
   __m512 sums[Rows][Vectors];
@@ -28,10 +27,13 @@ void micro_kernel(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, i
 #pragma GCC unroll 2
       for (int64_t v = 0; v < Vectors; ++v) simd::prefetch(c, r * stride + v * lanes);
   for (; k > 0; --k, a += width, b += width) {
-    // As in micro_kernel.hpp.
-    simd::prefetch(a, 32 * width);
-    simd::prefetch(b, 32 * width);
-    simd::prefetch(b, 32 * width + lanes);
+    if constexpr (Fetch) {
+      constexpr int64_t ahead = 32 * width;
+      simd::prefetch(a, ahead);
+      simd::prefetch(a, ahead + lanes);
+      simd::prefetch(b, ahead);
+      simd::prefetch(b, ahead + lanes);
+    }
     __m512bh row[Vectors];
 #pragma GCC unroll 2
     for (int64_t v = 0; v < Vectors; ++v)
@@ -57,18 +59,17 @@ void micro_kernel(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c, i
 
 STEEPEST_KERNEL void tile(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c,
                           int64_t stride, update how) {
-  micro_kernel<11>(a, b, k, c, stride, how);
-  micro_kernel<11>(a + 11, b, k, c + 11 * stride, stride, how);
-  micro_kernel<10>(a + 22, b, k, c + 22 * stride, stride, how);
+  micro_kernel<11, 2, true>(a, b, k, c, stride, how);
+  micro_kernel<11, 2, false>(a + 11, b, k, c + 11 * stride, stride, how);
+  micro_kernel<10, 2, false>(a + 22, b, k, c + 22 * stride, stride, how);
 }
 
 STEEPEST_KERNEL void symmetric_tile(const bf16_pair* a, const bf16_pair* b, int64_t k, float* c,
                                     update how) {
   constexpr int64_t half = width / 2;
-  for (int64_t row = 0; row < half; row += 8)
-    micro_kernel<8, 1>(a + row, b, k, c + row * width, width, how);
+  micro_kernel<half, 1, true>(a, b, k, c, width, how);
   for (int64_t row = half; row < width; row += 8)
-    micro_kernel<8>(a + row, b, k, c + row * width, width, how);
+    micro_kernel<8, 2, false>(a + row, b, k, c + row * width, width, how);
   for (int64_t row = half; row < width; ++row)
     for (int64_t column = 0; column < half; ++column)
       c[column * width + row] = c[row * width + column];

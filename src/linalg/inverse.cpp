@@ -25,7 +25,7 @@ constexpr int64_t most_pivot_panels = 4;
 template <class T>
 int64_t pivot_panels(const symmetric<T>& s) {
   const int64_t n = s.n * static_cast<int64_t>(sizeof(T)) / 4;
-  return n <= 256 ? 1 : n <= 512 ? 2 : n < 1024 ? 3 : most_pivot_panels;
+  return n <= 256 ? 1 : n < 1024 ? 2 : most_pivot_panels;
 }
 
 // The factor U of a pivot block of up to `width` panels, in tiles: u(r, t) for r < t and its
@@ -171,6 +171,15 @@ steepest_status invert_negated(steepest_context& context, const panel_kernels<T>
     for (int64_t m = 0; m < count; ++m) *failed |= !openblas::invert_negated(s, a[m], scratch);
     return STEEPEST_OK;
   }
+  // Small matrices are done before another thread is awake. One thread has the caches for one
+  // matrix at a time.
+  const bool alone = s.n <= 128 || context.threads == 1;
+  if (alone && count > 1) {
+    *failed = false;
+    for (int64_t m = 0; m < count && !*failed; ++m)
+      invert_negated(context, kernels, s, a + m, 1, scratch, failed);
+    return STEEPEST_OK;
+  }
   constexpr int64_t most = 8;
   const int64_t width = pivot_panels(s);
   alignas(elimination<T>) std::byte storage[most * sizeof(elimination<T>)];
@@ -181,8 +190,6 @@ steepest_status invert_negated(steepest_context& context, const panel_kernels<T>
     new (runs + m) elimination<T>(kernels, s, a[m], scratch + m * elements_each(s));
   }
 
-  // Small matrices are done before another thread is awake.
-  const bool alone = s.n <= 128 || context.threads == 1;
   const int64_t pieces = alone ? 1 : 4 * context.threads;
   steepest_status status = STEEPEST_OK;
   const auto in_tasks = [&](int64_t tasks, auto body) {

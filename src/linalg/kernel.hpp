@@ -59,52 +59,69 @@ struct tiles {
         to[j * width + i] = i < rows && j < columns ? from[i * stride + j] : T{0};
   }
 
-  // Row by row: the pivot's row is scaled, and taken from the rows below.
+  // Row by row, each from the rows before, so that sums stay in registers. Rows are stored in whole
+  // registers: what is made of several stores cannot be read before all have left the core.
   STEEPEST_KERNEL static bool factor(const T* a, T* u, T* inverse) {
     T reciprocals[width];
-    __builtin_memcpy(u, a, sizeof(T) * width * width);
     for (int64_t k = 0; k < width; ++k) {
-      T* const pivot_row = u + k * width;
-      const T pivot = pivot_row[k];
+      // Row k is (a_k - sum over q < k of u_qk row q) / u_kk.
+      T* const row = u + k * width;
+      const int64_t first = clear_before(row, k);
+      for (int64_t j = first; j < width; j += lanes)
+        (vec::load_unaligned(a + k * width + j) - sum_of_rows<1>(u + k, width, u + j, k))
+            .store_unaligned(row + j);
+      const T pivot = row[k];
       if (!(pivot > T{0})) return false;
-      const T scale = T{1} / square_root(pivot);
-      reciprocals[k] = scale;
-      for (int64_t j = 0; j < k; ++j) pivot_row[j] = T{0};
-      const vec factor(scale);
-      for (int64_t j = k / lanes * lanes; j < width; j += lanes)
-        (vec::load_unaligned(pivot_row + j) * factor).store_unaligned(pivot_row + j);
-      for (int64_t i = k + 1; i < width; ++i) {
-        T* const row = u + i * width;
-        const vec share(T{0} - pivot_row[i]);
-        for (int64_t j = i / lanes * lanes; j < width; j += lanes)
-          fma(share, vec::load_unaligned(pivot_row + j), vec::load_unaligned(row + j))
-              .store_unaligned(row + j);
-      }
+      reciprocals[k] = T{1} / square_root(pivot);
+      for (int64_t j = first; j < width; j += lanes)
+        (vec::load_unaligned(row + j) * vec(reciprocals[k]) *
+         vec::load_unaligned(from_column.values + width - k + j))
+            .store_unaligned(row + j);
     }
-    // Row i of the inverse is (e_i - sum over k > i of u_ik row k) / u_ii.
     for (int64_t i = width - 1; i >= 0; --i) {
+      // Row i of the inverse is (e_i - sum over k > i of u_ik row k) / u_ii.
+      const T* const last = u + i * width + width - 1;
       T* const row = inverse + i * width;
-      for (int64_t j = 0; j < width; ++j) row[j] = T{0};
-      for (int64_t j = i / lanes * lanes; j < width; j += lanes) {
-        // Two chains, since one would wait for its own last addition.
-        vec even(T{0});
-        vec odd(T{0});
-        int64_t k = i + 1;
-        for (; k + 1 < width; k += 2) {
-          even = fma(vec(u[i * width + k]), vec::load_unaligned(inverse + k * width + j), even);
-          odd = fma(vec(u[i * width + k + 1]), vec::load_unaligned(inverse + (k + 1) * width + j),
-                    odd);
-        }
-        if (k < width)
-          even = fma(vec(u[i * width + k]), vec::load_unaligned(inverse + k * width + j), even);
-        ((even + odd) * vec(T{0} - reciprocals[i])).store_unaligned(row + j);
-      }
-      row[i] = reciprocals[i];
+      for (int64_t j = clear_before(row, i); j < width; j += lanes)
+        ((vec::load_unaligned(unit.values + width - i + j) -
+          sum_of_rows<-1>(last, 1, inverse + (width - 1) * width + j, width - 1 - i)) *
+         vec(reciprocals[i]))
+            .store_unaligned(row + j);
     }
     return true;
   }
 
  private:
+  // The sum over k < count of factors[k] row[k], both going up or down (Direction); two chains,
+  // since one would wait for its own last addition.
+  template <int64_t Direction>
+  static vec sum_of_rows(const T* factors, int64_t step, const T* row, int64_t count) {
+    vec even(T{0});
+    vec odd(T{0});
+    step *= Direction;
+    constexpr int64_t next = Direction * width;
+    for (; count > 1; count -= 2, factors += 2 * step, row += 2 * next) {
+      even = fma(vec(factors[0]), vec::load_unaligned(row), even);
+      odd = fma(vec(factors[step]), vec::load_unaligned(row + next), odd);
+    }
+    if (count > 0) even = fma(vec(factors[0]), vec::load_unaligned(row), even);
+    return even + odd;
+  }
+  // Zeros before the register that column k lies in, whose first column is returned.
+  static int64_t clear_before(T* row, int64_t k) {
+    int64_t j = 0;
+    for (; j + lanes <= k; j += lanes) vec(T{0}).store_unaligned(row + j);
+    return j;
+  }
+  // Of two rows' length: 0, and from the middle on 1; 0, and 1 in the middle.
+  struct ones {
+    T values[2 * width] = {};
+    constexpr explicit ones(int64_t count) {
+      for (int64_t i = 0; i < count; ++i) values[width + i] = T{1};
+    }
+  };
+  static constexpr ones from_column{width};
+  static constexpr ones unit{1};
   static vec fma(vec a, vec b, vec c) { return simd::fma<Rounding>(a, b, c); }
   static float square_root(float x) { return __builtin_sqrtf(x); }
   static double square_root(double x) { return __builtin_sqrt(x); }

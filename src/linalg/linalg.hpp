@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/context.hpp"
@@ -27,8 +28,16 @@ struct tile_part {
   int64_t row, col, rows, cols;
 };
 
+// Has `rows` pieces of memory fetched into the second-level cache; `stride` is in bytes too.
+inline void fetch(const void* from, int64_t bytes, int64_t stride, int64_t rows) {
+  constexpr int64_t line = 64;
+  const auto* row = static_cast<const std::byte*>(from);
+  for (int64_t r = 0; r < rows; ++r, row += stride)
+    for (int64_t i = 0; i < bytes; i += line) __builtin_prefetch(row + i, 0, 2);
+}
+
 // Where X comes from: memory, or `load`, which is called for every part once; for a strip of tiles,
-// row / panel_width, from left to right and on one thread.
+// row / panel_width, from left to right and by one thread at a time.
 template <class T>
 struct tile_source {
   matrix<const T> stored;  // without `load`; rows and cols always
@@ -36,6 +45,8 @@ struct tile_source {
   // Sets part.rows of `to`, `stride` elements apart; what lies between them is zero already, and
   // may be used.
   void (*load)(void* self, const tile_part& part, T* to, int64_t stride) = nullptr;
+  // Some part will be loaded soon: time to have its memory fetched.
+  void (*expect)(void* self, const tile_part& part) = nullptr;
 };
 
 // Where O goes: memory, or `store`, which is called once for every part, in order and on one thread
@@ -69,15 +80,11 @@ int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t c
 template <class T>
 int64_t product_elements(const steepest_context& context, int64_t rows, int64_t cols);
 
-// memory.packed = X, which is not needed any more then.
-template <class T>
-steepest_status pack(steepest_context& context, const panel_kernels<T>& kernels,
-                     const tile_source<T>& x, const product_memory<T>& memory);
-
-// r = X X^T for a wide X, X^T X for a tall one.
+// r = X X^T for a wide X, X^T X for a tall one, and memory.packed = X, which is not needed any more
+// then. Without `x` again for the X that is packed already.
 template <class T>
 steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
-                     const product_memory<T>& x, T* r);
+                     const tile_source<T>* x, const product_memory<T>& memory, T* r);
 
 // c = A B for full symmetric matrices that commute (A^2 among them). `scratch` is product_memory's.
 template <class T>
@@ -100,10 +107,8 @@ int64_t bf16_packed_words(int64_t rows, int64_t cols);
 int64_t bf16_product_words(const steepest_context& context, int64_t rows, int64_t cols);
 int64_t bf16_factor_words(int64_t n, bool split);
 int64_t bf16_sum_elements(const steepest_context& context, int64_t rows, int64_t cols);
-steepest_status pack_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const tile_source<float>& x, const bf16_memory& memory);
 steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const bf16_memory& x, float* r);
+                          const tile_source<float>* x, const bf16_memory& memory, float* r);
 steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
                               const float* q, bool split, const bf16_memory& x,
                               const tile_sink<float>& out);

@@ -28,13 +28,13 @@ struct block_shape {
 };
 
 // c = , += or -= sum over k of a[k]^T b[k], for `Rows` elements of a's rows and `Vectors` registers
-// of b's.
-template <class T, class Level, simd::rounding Rounding, int64_t Rows, int64_t Vectors>
+// of b's. `Fetch`: the operands' rows are still to come from memory, for the blocks after this one
+// too.
+template <class T, class Level, simd::rounding Rounding, int64_t Rows, int64_t Vectors, bool Fetch>
 void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how) {
   using vec = simd::vec<T, Level>;
   constexpr int64_t lanes = vec::size;
   constexpr int64_t width = panel_width<T>;
-  constexpr int64_t ahead = 32;
   vec sums[Rows][Vectors];
 #pragma GCC unroll 16
   for (int64_t r = 0; r < Rows; ++r)
@@ -48,10 +48,14 @@ void micro_kernel(const T* a, const T* b, int64_t k, T* c, int64_t stride, updat
       for (int64_t v = 0; v<Vectors; v += 64 / static_cast<int64_t>(sizeof(vec))> 1 ? 2 : 1)
         simd::prefetch(c, r * stride + v * lanes);
   for (; k > 0; --k, a += width, b += width) {
-    // What is fetched unasked ends with a page of memory, 32 rows.
-    simd::prefetch(a, ahead * width);
-    simd::prefetch(b, ahead * width);
-    simd::prefetch(b, ahead * width + width / 2);
+    if constexpr (Fetch) {
+      // What is fetched unasked ends with a page of memory, 32 rows.
+      constexpr int64_t ahead = 32 * width;
+      simd::prefetch(a, ahead);
+      simd::prefetch(a, ahead + width / 2);
+      simd::prefetch(b, ahead);
+      simd::prefetch(b, ahead + width / 2);
+    }
     vec row[Vectors];
 #pragma GCC unroll 4
     for (int64_t v = 0; v < Vectors; ++v) row[v] = vec::load_unaligned(b + v * lanes);
@@ -79,13 +83,18 @@ enum class shape { full, upper, lower };
 
 // Rows [first, first + count) of some columns of a tile, cut into blocks of nearly equal height.
 // With an upper triangular `a` (a[k][i] = 0 for k > i) the rows of c below need more k than those
-// above; with a lower one fewer.
+// above; with a lower one fewer. The first block of a tile fetches the operands for all; more
+// prefetches than that would take as many cycles from the loads as short registers have to spare.
 template <class T, class Level, simd::rounding Rounding, shape Shape, int64_t Count,
           int64_t Vectors>
 void row_blocks(const T* a, const T* b, int64_t k, T* c, int64_t stride, update how, int64_t first,
                 int64_t column) {
   constexpr int64_t width = panel_width<T>;
-  constexpr int64_t most = block_shape<T, Level>::rows;
+  // Lower blocks leave out more of a triangle; eight rows still keep the multipliers busy.
+  constexpr int64_t highest =
+      Shape == shape::full ? block_shape<T, Level>::rows
+                           : (block_shape<T, Level>::rows > 8 ? 8 : block_shape<T, Level>::rows);
+  constexpr int64_t most = highest * block_shape<T, Level>::vectors / Vectors;
   constexpr int64_t blocks = (Count + most - 1) / most;
   constexpr int64_t height = Count / blocks;
   constexpr int64_t higher = Count % blocks;  // so many blocks have one row more
@@ -93,9 +102,15 @@ void row_blocks(const T* a, const T* b, int64_t k, T* c, int64_t stride, update 
     constexpr int64_t count = decltype(rows)::value;
     const int64_t from = Shape == shape::lower ? row : 0;
     const int64_t to = Shape == shape::upper ? row + count : k;
-    micro_kernel<T, Level, Rounding, count, Vectors>(a + from * width + row,
-                                                     b + from * width + column, to - from,
-                                                     c + row * stride + column, stride, how);
+    const auto block = [&](auto fetch) {
+      micro_kernel<T, Level, Rounding, count, Vectors, decltype(fetch)::value != 0>(
+          a + from * width + row, b + from * width + column, to - from, c + row * stride + column,
+          stride, how);
+    };
+    if (Shape == shape::full && row == 0 && column == 0)
+      block(constant<1>{});
+    else
+      block(constant<0>{});
   };
   int64_t row = first;
   for (int64_t i = 0; i < higher; ++i, row += height + 1) run(constant<height + 1>{}, row);

@@ -58,8 +58,12 @@ void load_part(const tile_source<T>& x, int64_t row, int64_t col, T* to, int64_t
   if (part.rows <= 0) return;
   if (x.load != nullptr) return x.load(x.self, part, to, stride);
   const T* from = x.stored.data + row * x.stored.stride + col;
-  for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride)
+  const int64_t next = std::min(stride, x.stored.cols - col - part.cols);
+  for (int64_t r = 0; r < part.rows; ++r, from += x.stored.stride, to += stride) {
+    for (int64_t c = 0; c < next; c += 64 / sizeof(T))
+      __builtin_prefetch(from + part.cols + c, 0, 2);
     std::memcpy(to, from, static_cast<size_t>(part.cols) * sizeof(T));
+  }
 }
 
 template <class T>
@@ -142,78 +146,135 @@ void pack_strip(const Operands& operands, const tile_source<T>& x, int64_t row, 
     operands.pack(strip + j * w, stride, panels + (j * length + row / Operands::k_in_word) * w);
 }
 
-// Panel `index` of the transpose of X.
+// Has rows of a panel fetched. (A store to a line that is not in the cache holds up all after it.)
+template <class Word>
+void fetch_rows(const Word* panel, int64_t rows) {
+  constexpr int64_t bytes = 128;
+  fetch(panel, bytes, bytes, rows);
+}
+
+// Columns [from, to) of panel `index` of the transpose of X.
 template <class T, class Operands>
-void pack_transposed(const Operands& operands, const tile_source<T>& x, int64_t index,
-                     typename Operands::word* panel) {
+void pack_transposed(const Operands& operands, const tile_source<T>& x, int64_t index, int64_t from,
+                     int64_t to, typename Operands::word* panel) {
   constexpr int64_t w = panel_width<T>;
-  constexpr int64_t unit = w * Operands::k_in_word;
   alignas(64) T strip[w * most_beside * w];
-  for (int64_t k = 0; k < x.stored.cols; k += most_beside * w) {
-    const int64_t left = (x.stored.cols - k + unit - 1) / unit * unit;
-    const int64_t cols = std::min(most_beside * w, left);
+  for (int64_t k = from; k < to; k += most_beside * w) {
+    const int64_t cols = std::min(most_beside * w, to - k);
+    auto* const packed = panel + k / Operands::k_in_word * w;
+    fetch_rows(packed, cols / Operands::k_in_word);
     load_part(x, index * w, k, strip, cols);
-    operands.pack_transposed(strip, cols, panel + k / Operands::k_in_word * w);
+    operands.pack_transposed(strip, cols, packed);
   }
 }
 
-// c = A^T B on and below the diagonal; panels of `length` rows.
-template <class T, class Operands>
+// c = A^T B on and below the diagonal, of rows [from, to) of panels of `length` rows; a sum over
+// all rows takes calls with one range after the other. meanwhile(i, n), i < n, is called from time
+// to time, n times in all.
+template <class T, class Operands, class F>
 steepest_status triangle(steepest_context& context, const Operands& operands, const symmetric<T>& s,
                          const typename Operands::word* a, const typename Operands::word* b,
-                         int64_t length, T* c) {
+                         int64_t length, int64_t from, int64_t to, T* c, F meanwhile) {
   constexpr int64_t w = panel_width<T>;
   // Unit: a square of tiles, few enough for the second-level cache to hold their operands' rows.
   constexpr int64_t side = 4;
   const int64_t depth = operands.depth();
   const int64_t sides = (s.panels + side - 1) / side;
+  const int64_t units = sides * (sides + 1) / 2;
   const auto flops =
-      static_cast<double>(s.rows) * static_cast<double>(s.rows) * static_cast<double>(length);
-  return for_each_unit(context, sides * (sides + 1) / 2, flops, [&](int64_t unit, int32_t) {
+      static_cast<double>(s.rows) * static_cast<double>(s.rows) * static_cast<double>(to - from);
+  return for_each_unit(context, units, flops, [&](int64_t unit, int32_t) {
     int64_t row = 0;
-    for (; unit > row; ++row) unit -= row + 1;
-    const int64_t first = row * side;
-    const int64_t last = std::min(first + side, s.panels);
-    for (int64_t k = 0; k < length; k += depth) {
-      const int64_t rows = std::min(depth, length - k);
+    int64_t column = unit;
+    for (; column > row; ++row) column -= row + 1;
+    for (int64_t k = from; k < to; k += depth) {
+      const int64_t rows = std::min(depth, to - k);
       const update how = k == 0 ? update::set : update::add;
-      for (int64_t i = first; i < last; ++i)
-        for (int64_t j = unit * side; j < std::min((unit + 1) * side, i + 1); ++j) {
-          const auto* const left = a + (i * length + k) * w;
-          const auto* const right = b + (j * length + k) * w;
-          if (i == j)
-            operands.symmetric_tile(left, right, rows, c + s.tile(i, j), how);
-          else
-            operands.tile(left, right, rows, c + s.tile(i, j), w, how);
-        }
+      for (int64_t t = 0; t < side * side; ++t) {
+        if (k == from) meanwhile(unit * side * side + t, units * side * side);
+        const int64_t i = row * side + t / side;
+        const int64_t j = column * side + t % side;
+        if (i >= s.panels || j > i) continue;
+        const auto* const left = a + (i * length + k) * w;
+        const auto* const right = b + (j * length + k) * w;
+        if (i == j)
+          operands.symmetric_tile(left, right, rows, c + s.tile(i, j), how);
+        else
+          operands.tile(left, right, rows, c + s.tile(i, j), w, how);
+      }
     }
   });
 }
 
+// Rows of all panels that are packed, and then multiplied while they are in the cache.
 template <class T, class Operands>
-steepest_status pack_all(steepest_context& context, const Operands& operands,
-                         const tile_source<T>& x, typename Operands::word* packed) {
-  constexpr int64_t w = panel_width<T>;
-  const bool tall = is_tall(x.stored);
-  const int64_t panels = panel_count<T>(tall ? x.stored.cols : x.stored.rows);
-  const int64_t length = panel_length<Operands>(tall ? x.stored.rows : x.stored.cols);
-  // Moving an element costs some ten operations.
-  const double moves = 10.0 * static_cast<double>(panels * w) * static_cast<double>(length);
-  const int64_t strips = tall ? length * Operands::k_in_word / w : panels;
-  return for_each_unit(context, strips, moves, [&](int64_t i, int32_t) {
-    if (!tall) return pack_transposed(operands, x, i, packed + i * length * w);
-    for (int64_t j = 0; j < panels; j += most_beside)
-      pack_strip(operands, x, i * w, j, std::min(j + most_beside, panels), length,
-                 packed + j * length * w);
-  });
+int64_t rows_at_once(const Operands& operands, int64_t panels) {
+  constexpr int64_t cached = int64_t{1} << 20;
+  constexpr auto size = static_cast<int64_t>(sizeof(typename Operands::word));
+  const int64_t rows = cached / (panels * panel_width<T> * size);
+  return std::max<int64_t>(rows / operands.depth(), 1) * operands.depth();
 }
 
-// The Gram matrix of a packed rows x cols X.
+// Has a part of X fetched.
+template <class T>
+void expect_part(const tile_source<T>& x, const tile_part& part) {
+  constexpr auto size = static_cast<int64_t>(sizeof(T));
+  if (part.rows <= 0 || part.cols <= 0) return;
+  if (x.load == nullptr)
+    fetch(x.stored.data + part.row * x.stored.stride + part.col, part.cols * size,
+          x.stored.stride * size, part.rows);
+  else if (x.expect != nullptr)
+    x.expect(x.self, part);
+}
+
+// The Gram matrix of a rows x cols X, which comes from `x`, or lies in `packed` already. Some rows
+// of all panels are packed, then multiplied while those that follow are fetched from memory.
 template <class T, class Operands>
 steepest_status gram_of(steepest_context& context, const Operands& operands, int64_t rows,
-                        int64_t cols, const typename Operands::word* packed, T* r) {
-  return triangle(context, operands, symmetric<T>(std::min(rows, cols)), packed, packed,
-                  panel_length<Operands>(std::max(rows, cols)), r);
+                        int64_t cols, const tile_source<T>* x, typename Operands::word* packed,
+                        T* r) {
+  constexpr int64_t w = panel_width<T>;
+  constexpr int64_t in_word = Operands::k_in_word;
+  const bool tall = is_tall(rows, cols);
+  const symmetric<T> s(std::min(rows, cols));
+  const int64_t length = panel_length<Operands>(std::max(rows, cols));
+  const int64_t step = x == nullptr ? length : rows_at_once<T>(operands, s.panels);
+  for (int64_t from = 0; from < length; from += step) {
+    const int64_t to = std::min(from + step, length);
+    if (x != nullptr) {
+      // Moving an element costs some ten operations.
+      const double moves = 10.0 * static_cast<double>(s.rows) * static_cast<double>(to - from);
+      const int64_t strips = tall ? (to - from) * in_word / w : s.panels;
+      const auto status = for_each_unit(context, strips, moves, [&](int64_t i, int32_t) {
+        if (!tall)
+          return pack_transposed(operands, *x, i, from * in_word, to * in_word,
+                                 packed + i * length * w);
+        for (int64_t j = 0; j < s.panels; j += most_beside)
+          pack_strip(operands, *x, from * in_word + i * w, j, std::min(j + most_beside, s.panels),
+                     length, packed + j * length * w);
+      });
+      if (status != STEEPEST_OK) return status;
+    }
+    // The rows of X that follow, or what follows in its rows, and where they go.
+    const int64_t next = std::min(to + step, length);
+    const auto meanwhile = [&](int64_t i, int64_t n) {
+      if (x == nullptr || next == to) return;
+      const int64_t height = next - to;
+      const int64_t all = s.panels * height;
+      for (int64_t at = all * i / n; at < all * (i + 1) / n; ++at)
+        fetch_rows(packed + (at / height * length + to + at % height) * w, 1);
+      const int64_t first = tall ? to * in_word : 0;
+      const int64_t count = tall ? std::min(next * in_word, rows) - first : rows;
+      const int64_t col = tall ? 0 : to * in_word;
+      const int64_t row = first + count * i / n;
+      expect_part(*x, {row, col, first + count * (i + 1) / n - row,
+                       (tall ? cols : std::min(next * in_word, cols)) - col});
+    };
+    const auto status =
+        triangle(context, operands, s, packed, packed, length, from, to, r, meanwhile);
+    if (status != STEEPEST_OK) return status;
+  }
+  return STEEPEST_OK;
 }
 
 // out = (sum of q) X, each q in panels, for a packed rows x cols X.
@@ -342,21 +403,17 @@ steepest_status copy(steepest_context& context, const tile_source<T>& x, const m
 }
 
 template <class T>
-steepest_status pack(steepest_context& context, const panel_kernels<T>& kernels,
-                     const tile_source<T>& x, const product_memory<T>& memory) {
-  if (uses_openblas(context))
-    return copy(context, x, {memory.packed, memory.rows, memory.cols, memory.cols});
-  return pack_all(context, plain_operands<T>{kernels}, x, memory.packed);
-}
-
-template <class T>
 steepest_status gram(steepest_context& context, const panel_kernels<T>& kernels,
-                     const product_memory<T>& x, T* r) {
+                     const tile_source<T>* x, const product_memory<T>& memory, T* r) {
   if (uses_openblas(context)) {
-    openblas::gram(x, r);
+    const matrix<T> packed = {memory.packed, memory.rows, memory.cols, memory.cols};
+    if (x != nullptr)
+      if (const auto status = copy(context, *x, packed); status != STEEPEST_OK) return status;
+    openblas::gram(memory, r);
     return STEEPEST_OK;
   }
-  return gram_of(context, plain_operands<T>{kernels}, x.rows, x.cols, x.packed, r);
+  return gram_of(context, plain_operands<T>{kernels}, memory.rows, memory.cols, x, memory.packed,
+                 r);
 }
 
 template <class T>
@@ -366,7 +423,8 @@ steepest_status commuting_product(steepest_context& context, const panel_kernels
     openblas::commuting_product(s, a, b, c, scratch);
     return STEEPEST_OK;
   }
-  return triangle(context, plain_operands<T>{kernels}, s, a, b, s.rows, c);
+  return triangle(context, plain_operands<T>{kernels}, s, a, b, s.rows, 0, s.rows, c,
+                  [](int64_t, int64_t) {});
 }
 
 template <class T>
@@ -414,14 +472,9 @@ steepest_status store(steepest_context& context, const matrix<const T>& o,
   });
 }
 
-steepest_status pack_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const tile_source<float>& x, const bf16_memory& memory) {
-  return pack_all(context, bf16_operands{kernels}, x, memory.packed);
-}
-
 steepest_status gram_bf16(steepest_context& context, const bf16_kernels& kernels,
-                          const bf16_memory& x, float* r) {
-  return gram_of(context, bf16_operands{kernels}, x.rows, x.cols, x.packed, r);
+                          const tile_source<float>* x, const bf16_memory& memory, float* r) {
+  return gram_of(context, bf16_operands{kernels}, memory.rows, memory.cols, x, memory.packed, r);
 }
 
 steepest_status multiply_bf16(steepest_context& context, const bf16_kernels& kernels,
@@ -471,9 +524,7 @@ int64_t bf16_factor_words(int64_t n, bool split) {
 #define STEEPEST_INSTANTIATE(T)                                                                    \
   template int64_t packed_elements<T>(const steepest_context&, int64_t, int64_t);                  \
   template int64_t product_elements<T>(const steepest_context&, int64_t, int64_t);                 \
-  template steepest_status pack(steepest_context&, const panel_kernels<T>&, const tile_source<T>&, \
-                                const product_memory<T>&);                                         \
-  template steepest_status gram(steepest_context&, const panel_kernels<T>&,                        \
+  template steepest_status gram(steepest_context&, const panel_kernels<T>&, const tile_source<T>*, \
                                 const product_memory<T>&, T*);                                     \
   template steepest_status commuting_product(steepest_context&, const panel_kernels<T>&,           \
                                              const symmetric<T>&, const T*, const T*, T*, T*);     \

@@ -230,11 +230,14 @@ class computation {
       x.load = [](void* self, const tile_part& part, T* to, int64_t stride) {
         static_cast<computation*>(self)->load(part, to, stride);
       };
+      x.expect = [](void* self, const tile_part& part) {
+        static_cast<const computation*>(self)->expect(part);
+      };
     }
     if (plan_.method == STEEPEST_MSIGN_SVD)
       check(linalg::copy(context_, x, whole(scratch_.x)));
     else
-      gram(x);
+      gram(&x);
   }
 
   failure measure(norm_result& norm) {
@@ -251,6 +254,15 @@ class computation {
     };
     scaled_attempts(attempt, from_.tiles->dtype == STEEPEST_F64, norm);
     return failed_;
+  }
+
+  void expect(const tile_part& part) const {
+    if (from_.tiles != nullptr) return from_.tiles->expect(part);
+    const stored_matrix& from = from_.stored;
+    const int64_t size = dtype_size(from.dtype);
+    linalg::fetch(
+        static_cast<const std::byte*>(from.data) + (part.row * from.stride + part.col) * size,
+        part.cols * size, from.stride * size, part.rows);
   }
 
   void load(const tile_part& part, T* to, int64_t stride) {
@@ -382,23 +394,13 @@ class computation {
   }
 
   void make_full(T* a) { check(linalg::make_full(context_, kernels_, layout_, a)); }
-  // The Gram matrix of X.
-  void gram(const tile_source<T>& x) {
-    if constexpr (sizeof(T) == 4)
-      if (plan_.compute == STEEPEST_BF16) {
-        check(linalg::pack_bf16(context_, context_.tables->linalg.bf16, x, scratch_.narrow));
-        return gram();
-      }
-    check(linalg::pack(context_, kernels_, x, scratch_.products));
-    gram();
-  }
-  // The same for the X of the last time.
-  void gram() {
+  // The Gram matrix of X; without `x` that of the X of the last time.
+  void gram(const tile_source<T>* x) {
     if constexpr (sizeof(T) == 4)
       if (plan_.compute == STEEPEST_BF16)
-        return check(
-            linalg::gram_bf16(context_, context_.tables->linalg.bf16, scratch_.narrow, scratch_.r));
-    check(linalg::gram(context_, kernels_, scratch_.products, scratch_.r));
+        return check(linalg::gram_bf16(context_, context_.tables->linalg.bf16, x, scratch_.narrow,
+                                       scratch_.r));
+    check(linalg::gram(context_, kernels_, x, scratch_.products, scratch_.r));
   }
   void commuting_product(const T* a, const T* b, T* c) {
     check(
@@ -417,7 +419,8 @@ class computation {
     const matrix<T> next = whole(scratch_.x);
     make_full(q);
     multiply(q, {next});
-    gram(source(next));
+    const tile_source<T> x = source(next);
+    gram(&x);
   }
   bool invert_negated(T* const* matrices, int64_t count) {
     bool not_definite = false;
@@ -456,7 +459,8 @@ class computation {
 
   // ||O O^T - I||_F / sqrt(n)
   double departure(const matrix<T>& o) {
-    gram(source(o));
+    const tile_source<T> x = source(o);
+    gram(&x);
     add_to_diagonal(scratch_.r, -1);
     return std::sqrt(square_sum(scratch_.r) / static_cast<double>(layout_.n));
   }
@@ -653,7 +657,7 @@ class computation {
     if (const failure failed = normalize(scratch_.r)) return failed;
     bool first = true;
     const failure failed = with_retries(plan_.lower_bound, [&](double l) {
-      if (!std::exchange(first, false)) gram();
+      if (!std::exchange(first, false)) gram(nullptr);
       scale_lower(scratch_.r, 1 / (divisor_ * divisor_));
       return halley_matrix(l);
     });

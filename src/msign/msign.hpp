@@ -64,6 +64,7 @@ class msign_source {
   virtual norm_result measured() = 0;
   // As linalg::tile_source; parts begin at multiples of least_panel.
   virtual void load(const linalg::tile_part& part, void* to, int64_t stride) = 0;
+  virtual void expect(const linalg::tile_part& part) const = 0;
 
  protected:
   ~msign_source() = default;

@@ -149,13 +149,9 @@ double muon_scale(int32_t mode, double value, double fan_out, double fan_in) {
 
 namespace {
 
-// Brings the lines of a part into the second-level cache.
 void prefetch(const void* from, steepest_dtype dtype, int64_t stride, int64_t rows, int64_t cols) {
-  constexpr int64_t line = 64;
-  const auto* row = static_cast<const std::byte*>(from);
   const int64_t size = dtype_size(dtype);
-  for (int64_t r = 0; r < rows; ++r, row += stride * size)
-    for (int64_t i = 0; i < cols * size; i += line) __builtin_prefetch(row + i, 0, 2);
+  linalg::fetch(from, cols * size, stride * size, rows);
 }
 
 // One block of a tensor: u tile by tile for msign, and the step from the tiles of O.
@@ -199,6 +195,12 @@ class block_step final : public msign_source, public msign_target {
     const squares one = squares_(to, 0, part.rows * stride, measured_with_);
     work_.u[strip].sum += one.sum;
     work_.u[strip].nonfinite += one.nonfinite;
+  }
+
+  void expect(const linalg::tile_part& part) const override {
+    const muon_buffers b = piece(buffers_, part.row, part.col);
+    prefetch(b.grad, b.grad_dtype, b.grad_stride, part.rows, part.cols);
+    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, part.rows, part.cols);
   }
 
   void begin(double norm) override {
