@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ._c import BF16
 from ._arrays import DTYPES, View, dense, matrix, same_layout, same_shape, size, view, writable
+from ._c import BF16
 
 _shape = attrgetter("shape")
 _dtype = attrgetter("dtype")

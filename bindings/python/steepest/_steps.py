@@ -72,7 +72,7 @@ def configs(
     function: str, kind: type[ctypes.Structure], flags: int, count: int, values: dict[str, Any]
 ) -> tuple[Structs, c_int32]:
     """One config, or one per tensor if any value is a list; and what `skipped` points to."""
-    listed = any([is_list(value) for value in values.values()])
+    listed = any(map(is_list, values.values()))
     table = Structs(kind, count if listed else 1)
     skipped = c_int32()
     records = table.records

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from . import _c
 
 
-@lru_cache(maxsize=None)
+@cache
 def _layout(kind: type[ctypes.Structure]) -> np.dtype[Any]:
     codes = {ctypes.c_double: "f8", ctypes.c_int32: "i4"}
     fields: Any = kind._fields_
@@ -26,7 +26,7 @@ def _layout(kind: type[ctypes.Structure]) -> np.dtype[Any]:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _initial(kind: type[ctypes.Structure]) -> bytes:
     return bytes(_c.new(kind))
 
