@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Union
 
 from . import _c
-from ._arrays import Array, dense, same_layout, size, writable
+from ._arrays import Array
+from ._columns import columns
 from ._numbers import flags
-from ._steps import Stats, StatsTable, attach, configs, views
+from ._steps import Stats, StatsTable, attach, configs
+from ._structs import Structs
 
 Arrays = Union[Array, Sequence[Array]]
 Numbers = Union[float, Sequence[float]]
@@ -75,23 +77,24 @@ def adamw_step(
         given["max_exp_avg_sq"] = max_exp_avg_sq
     if delta is not None:
         given["delta"] = delta
-    arrays = views(function, given)
-    count = len(arrays["param"])
-    tensors = _c.new_array(_c.AdamwTensor, count)
+    arrays = columns(function, given)
+    params = arrays["param"]
+    count = len(params)
+    tensors = Structs(_c.AdamwTensor, count)
+    records = tensors.records
     for argument, column in arrays.items():
-        written = argument != "grad" and (argument != "param" or delta is None)
-        dtype = f"{argument}_dtype"
-        for tensor, array, first in zip(tensors, column, arrays["param"]):
-            same_layout(array, first)
-            if written:
-                writable(array)
-            setattr(tensor, argument, array.address)
-            if argument == "param":
-                tensor.count = size(dense(array))
-            if argument != "max_exp_avg_sq":
-                setattr(tensor, dtype, array.dtype)
-            elif array.dtype != tensor.exp_avg_sq_dtype:
-                raise TypeError(f"{array.name} must have the type of exp_avg_sq")
+        column.same_layout(params)
+        if argument != "grad" and (argument != "param" or delta is None):
+            column.writable()
+        records[argument] = column.addresses
+        if argument == "param":
+            records["count"] = column.sizes()
+        if argument != "max_exp_avg_sq":
+            records[f"{argument}_dtype"] = column.dtypes
+        elif column.dtypes != arrays["exp_avg_sq"].dtypes:
+            pairs = zip(column.dtypes, arrays["exp_avg_sq"].dtypes)
+            wrong = next(i for i, (one, other) in enumerate(pairs) if one != other)
+            raise TypeError(f"{column.label(wrong)} must have the type of exp_avg_sq")
 
     table, skipped = configs(
         function,
@@ -120,7 +123,7 @@ def adamw_step(
     results = StatsTable(stats, count)
     results.finish(
         _c.lib.steepest_adamw_step(
-            _c.context(threads), attach(table, tensors), tensors, count, results.structs
+            _c.context(threads), attach(table, tensors), tensors.array, count, results.structs
         )
     )
     return not skipped.value

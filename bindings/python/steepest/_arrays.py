@@ -272,10 +272,3 @@ def matrix(array: View) -> tuple[int, int, int]:
 
 def size(array: View) -> int:
     return math.prod(array.shape)
-
-
-def as_list(arrays: Any, name: str, function: str) -> tuple[list[Any], list[str]]:
-    """The arrays of an argument that may be one array or a list, and what to call each."""
-    if isinstance(arrays, (list, tuple)):
-        return list(arrays), [f"{function}: {name}[{i}]" for i in range(len(arrays))]
-    return [arrays], [f"{function}: {name}"]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _c
-from ._arrays import Array, as_list, dense, matrix, size, view
+from ._arrays import Array, dense, matrix, size, view
+from ._columns import Column
 from ._numbers import integer, number
+from ._structs import Structs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,17 +32,19 @@ def grad_norm(grads: Array | Sequence[Array], *, threads: int | None = None) -> 
     infinite. To clip: grad_scale = min(1, max_norm / norm), passed to the step. grads: any shapes,
     without gaps, of float32, float64, float16 or bfloat16 in any mix.
     """
-    arrays, names = as_list(grads, "grads", "grad_norm")
-    views = [dense(view(array, name)) for array, name in zip(arrays, names)]
-    vectors = _c.new_array(_c.Vector, len(views))
-    for vector, array in zip(vectors, views):
-        vector.count = size(array)
-        vector.data = array.address
-        vector.dtype = array.dtype
+    column = Column("grad_norm", "grads", grads)
+    vectors = Structs(_c.Vector, len(column))
+    vectors.records["count"] = column.sizes()
+    vectors.records["data"] = column.addresses
+    vectors.records["dtype"] = column.dtypes
     norm, nonfinite = c_double(), c_int64()
     _c.check(
         _c.lib.steepest_grad_norm(
-            _c.context(threads), vectors, len(vectors), ctypes.byref(norm), ctypes.byref(nonfinite)
+            _c.context(threads),
+            vectors.array,
+            len(column),
+            ctypes.byref(norm),
+            ctypes.byref(nonfinite),
         )
     )
     return GradNorm(norm.value, nonfinite.value)

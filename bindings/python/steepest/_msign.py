@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from . import _c
-from ._arrays import NAMES, Array, View, as_list, matrix, same_shape, view, writable
+from ._arrays import NAMES, Array, View, matrix, same_shape, writable
+from ._columns import Column
 from ._numbers import DTYPES, choice, flags, integer, number
 
 if TYPE_CHECKING:
@@ -203,19 +204,18 @@ def msign(
     function = "msign"
     if options:
         config = replace(config or MsignConfig(), **options)
-    sources, names = as_list(x, "x", function)
-    xs = [view(source, name) for source, name in zip(sources, names)]
+    given = Column(function, "x", x)
+    xs = given.views()
     if out is None:
-        results: list[Any] = [_empty_like(source) for source in xs]
-        names = [name.replace(": x", ": out") for name in names]
-    else:
-        results, names = as_list(out, "out", function)
-    if len(results) != len(xs) or (out is not None and _listed(out) != _listed(x)):
+        new = [_empty_like(source) for source in xs]
+        out = new if given.listed else new[0]
+    results = Column(function, "out", out)
+    if len(results) != len(xs) or results.listed != given.listed:
         raise ValueError(f"{function}: out must be a list as long as x, or an array if x is one")
     if not xs:
-        return out if out is not None else []
+        return out
 
-    outs = [view(result, name) for result, name in zip(results, names)]
+    outs = results.views()
     for one, other in zip(outs, xs):
         same_shape(writable(one), other)
     rows, cols, ldx = _common(xs)
@@ -243,13 +243,7 @@ def msign(
     if stats is not None and table is not None and written:
         stats[:] = [_stats(struct) for struct in table]
     _c.check(status)
-    if out is not None:
-        return out
-    return results if _listed(x) else results[0]
-
-
-def _listed(arrays: Any) -> bool:
-    return isinstance(arrays, (list, tuple))
+    return out
 
 
 def _empty_like(source: View) -> NDArray[Any]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from . import _c
 from ._adamw import Arrays, Numbers
-from ._arrays import matrix, same_shape, writable
+from ._columns import columns
 from ._msign import MsignConfig, c_config
-from ._numbers import choice, each, flags, integer, is_list, number
-from ._steps import Stats, StatsTable, attach, configs, views
+from ._numbers import choice, each, flags, integer, integers, is_list, number
+from ._steps import Stats, StatsTable, attach, configs
+from ._structs import Structs
 
 MOMENTUM_KINDS = {"ema": _c.MOMENTUM_EMA, "classic": _c.MOMENTUM_CLASSIC}
 SCALE_MODES = {
@@ -95,30 +96,34 @@ def muon_step(
     given = {"param": param, "grad": grad, "momentum_buffer": momentum_buffer}
     if delta is not None:
         given["delta"] = delta
-    arrays = views(function, given)
-    count = len(arrays["param"])
-    tensors = _c.new_array(_c.MuonTensor, count)
+    arrays = columns(function, given)
+    params = arrays["param"]
+    count = len(params)
+    tensors = Structs(_c.MuonTensor, count)
+    records = tensors.records
     for argument, column in arrays.items():
         field = "momentum" if argument == "momentum_buffer" else argument
-        written = argument != "grad" and (argument != "param" or delta is None)
-        for tensor, array, first in zip(tensors, column, arrays["param"]):
-            tensor.rows, tensor.cols, ld = matrix(same_shape(array, first))
-            if written:
-                writable(array)
-            setattr(tensor, field, array.address)
-            setattr(tensor, f"{field}_ld", ld)
-            setattr(tensor, f"{field}_dtype", array.dtype)
+        column.same_shape(params)
+        sizes = column.matrices()
+        if argument != "grad" and (argument != "param" or delta is None):
+            column.writable()
+        records["rows"], records["cols"], records[f"{field}_ld"] = sizes
+        records[field] = column.addresses
+        records[f"{field}_dtype"] = column.dtypes
 
-    if blocks is not None and not isinstance(param, (list, tuple)):
-        blocks = [blocks]
-    sizes = (("fan_out", fan_out, 64), ("fan_in", fan_in, 64), ("block_axis", block_axis, 32))
-    for field, values, bits in sizes:
+    numbers = (("fan_out", fan_out, 64), ("fan_in", fan_in, 64), ("block_axis", block_axis, 32))
+    for field, values, bits in numbers:
         name = f"{function}: {field}"
-        for tensor, value in zip(tensors, each(values, count, name)):
-            setattr(tensor, field, integer(value, name, bits))
+        records[field] = integers(values, count, name, bits)
+    kept = []  # the block sizes to which the structs point
     if blocks is not None:
-        for tensor, parts in zip(tensors, each(blocks, count, f"{function}: blocks")):
-            _set_blocks(tensor, parts, f"{function}: blocks")
+        name = f"{function}: blocks"
+        blocks = blocks if params.listed else [blocks]
+        for i, parts in enumerate(each(blocks, count, name)):
+            if parts is not None:
+                kept.append(_block_sizes(parts, name))
+                records["blocks"][i] = ctypes.addressof(kept[-1])
+                records["block_count"][i] = len(kept[-1])
 
     table, skipped = configs(
         function,
@@ -141,18 +146,19 @@ def muon_step(
             "grad_scale": grad_scale,
         },
     )
-    for config in table:
-        config.momentum_kind = choice(momentum_kind, MOMENTUM_KINDS, f"{function}: momentum_kind")
-        config.scale_mode = choice(scale_mode, SCALE_MODES, f"{function}: scale_mode")
-        if msign is not None:
-            config.msign = ctypes.pointer(c_config(msign, function))
+    kind = choice(momentum_kind, MOMENTUM_KINDS, f"{function}: momentum_kind")
+    table.records["momentum_kind"] = kind
+    table.records["scale_mode"] = choice(scale_mode, SCALE_MODES, f"{function}: scale_mode")
+    method = None if msign is None else c_config(msign, function)
+    if method is not None:
+        table.records["msign"] = ctypes.addressof(method)
 
     results = StatsTable(stats, count)
     results.finish(
         _c.lib.steepest_muon_step(
             _c.context(threads),
             attach(table, tensors),
-            tensors,
+            tensors.array,
             count,
             None,
             results.structs,
@@ -161,14 +167,11 @@ def muon_step(
     return not skipped.value
 
 
-def _set_blocks(tensor: _c.MuonTensor, sizes: Any, name: str) -> None:
-    if sizes is None:
-        return
+def _block_sizes(sizes: Any, name: str) -> ctypes.Array[c_int64]:
     if not is_list(sizes):
         raise TypeError(f"{name} must be a list of sizes; for a list of matrices a list of these")
     numbers = [integer(size, name) for size in sizes]
-    tensor.blocks = (c_int64 * len(numbers))(*numbers)
-    tensor.block_count = len(numbers)
+    return (c_int64 * len(numbers))(*numbers)
 
 
 def scale_factor(mode: str, value: float, fan_out: int, fan_in: int) -> float:

@@ -52,6 +52,27 @@ def each(value: Any, count: int, name: str) -> list[Any]:
     return list(value)
 
 
+def numbers(value: Any, count: int, name: str) -> float | list[float]:
+    """One number for all, or a list of `count`."""
+    if not is_list(value):
+        return number(value, name)
+    values = each(value, count, name)
+    if set(map(type, values)) <= {float, int}:
+        return list(map(float, values))
+    return [number(one, name) for one in values]
+
+
+def integers(value: Any, count: int, name: str, bits: int = 64) -> int | list[int]:
+    if not is_list(value):
+        return integer(value, name, bits)
+    values = each(value, count, name)
+    if set(map(type, values)) == {int}:
+        integer(max(values), name, bits)
+        integer(min(values), name, bits)
+        return values
+    return [integer(one, name, bits) for one in values]
+
+
 def flags(*switches: tuple[bool, int]) -> int:
     """The flags whose switches are on."""
     return sum(flag for on, flag in switches if on)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_int32
-from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Optional
 
 from . import _c
-from ._arrays import View, as_list, view
-from ._numbers import each, integer, is_list, number
+from ._numbers import integers, is_list, numbers
+from ._structs import Structs
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StepStats:
 
 
 Stats = Optional[list[StepStats]]
-Config = TypeVar("Config", _c.AdamwConfig, _c.MuonConfig)
+_FIGURES = [field.name for field in fields(StepStats)]
 
 
 class StatsTable:
@@ -49,66 +49,37 @@ class StatsTable:
 
     def __init__(self, wanted: Stats, count: int) -> None:
         self.wanted = wanted
-        self.structs = None if wanted is None else _c.new_array(_c.StepStats, count)
+        self.table = None if wanted is None else Structs(_c.StepStats, count)
+        self.structs = None if self.table is None else self.table.array
 
     def finish(self, status: int) -> None:
         """Hands out what a call has filled in, and raises its error."""
         written = status in (_c.OK, _c.E_NONFINITE, _c.E_NOT_CONVERGED)
-        if self.wanted is not None and self.structs is not None and written:
-            self.wanted[:] = [_stats(struct) for struct in self.structs]
+        if self.wanted is not None and self.table is not None and written:
+            figures = [self.table.records[name].tolist() for name in _FIGURES]
+            self.wanted[:] = [StepStats(*row) for row in zip(*figures)]
         _c.check(status)
 
 
-def _stats(struct: _c.StepStats) -> StepStats:
-    return StepStats(
-        struct.update_rms,
-        struct.grad_rms,
-        struct.momentum_rms,
-        struct.param_rms,
-        struct.snr_update,
-        struct.snr_momentum,
-        struct.nonfinite,
-        struct.status,
-    )
-
-
-def views(function: str, arguments: dict[str, Any]) -> dict[str, list[View]]:
-    """The views of all array arguments: a list each, all as long as the first."""
-    result: dict[str, list[View]] = {}
-    count, first = -1, ""
-    for argument, arrays in arguments.items():
-        array_list, names = as_list(arrays, argument, function)
-        if count < 0:
-            count, first = len(array_list), argument
-        elif len(array_list) != count:
-            raise ValueError(
-                f"{function}: {argument} has {len(array_list)} arrays, but {first} has {count}"
-            )
-        result[argument] = [view(array, name) for array, name in zip(array_list, names)]
-    return result
-
-
-def attach(table: ctypes.Array[Any], tensors: ctypes.Array[Any]) -> Any:
+def attach(table: Structs, tensors: Structs) -> Any:
     """The config of the call; several go to one tensor each instead."""
-    if len(table) > 1:
-        for tensor, config in zip(tensors, table):
-            tensor.config = ctypes.pointer(config)
-    return table if len(table) else None
+    if len(table.array) > 1:
+        tensors.columns["config"][:] = table.addresses
+    return table.array if len(table.array) else None
 
 
 def configs(
-    function: str, kind: type[Config], flags: int, count: int, values: dict[str, Any]
-) -> tuple[ctypes.Array[Config], c_int32]:
+    function: str, kind: type[ctypes.Structure], flags: int, count: int, values: dict[str, Any]
+) -> tuple[Structs, c_int32]:
     """One config, or one per tensor if any value is a list; and what `skipped` points to."""
-    listed = any(is_list(value) for value in values.values())
-    table = _c.new_array(kind, count if listed else 1)
+    listed = any(map(is_list, values.values()))
+    table = Structs(kind, count if listed else 1)
     skipped = c_int32()
-    for config in table:
-        config.flags = flags
-        config.skipped = ctypes.pointer(skipped)
+    records = table.records
+    records["flags"] = flags
+    records["skipped"] = ctypes.addressof(skipped)
     for field, value in values.items():
         name = f"{function}: {field}"
-        convert = integer if field == "step" else number
-        for config, one in zip(table, each(value, len(table), name)):
-            setattr(config, field, convert(one, name))
+        convert: Any = integers if field == "step" else numbers
+        records[field] = convert(value, count, name)
     return table, skipped

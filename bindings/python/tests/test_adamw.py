@@ -137,6 +137,53 @@ def test_values_per_tensor_are_parameter_groups():
         assert all(np.array_equal(state[name], other[name]) for name in state)
 
 
+def test_a_list_may_mix_plain_arrays_with_others():
+    """Plain arrays are read a list at a time, others one by one: the results are the same."""
+    rng = np.random.default_rng(6)
+
+    def state(dtype, order="C", grad_readonly=False, empty=False):
+        made = new_state(rng, (0, 3) if empty else (4, 3))
+        made = {name: np.asarray(array, dtype, order=order) for name, array in made.items()}
+        made["grad"].flags.writeable = not grad_readonly
+        return made
+
+    plain = [state("f4"), state(BF16), state("f4", empty=True), state("f2")]
+    others = [state("f4", "F"), state("f4", grad_readonly=True), state(BF16, "F")]
+    for states in (plain, plain + others):
+        alone = [{n: a.copy(order="A") for n, a in one.items()} for one in states]
+        lists = {name: [one[name] for one in states] for name in states[0]}
+        assert steepest.adamw_step(**lists, step=3, lr=0.1)
+        norm = steepest.grad_norm(lists["grad"]).norm
+        assert norm == pytest.approx(np.sqrt(sum((f64(g) ** 2).sum() for g in lists["grad"])))
+        for one in alone:
+            assert steepest.adamw_step(**one, step=3, lr=0.1)
+        for one, expected in zip(states, alone):
+            assert all(np.array_equal(f64(one[n]), f64(expected[n])) for n in one)
+    lists["exp_avg"][5] = readonly(lists["exp_avg"][5])
+    with pytest.raises(ValueError, match=r"exp_avg\[5\] is read-only"):
+        steepest.adamw_step(**lists, step=3)
+    lists["exp_avg_sq"][3] = np.zeros((3, 4), "f2")
+    with pytest.raises(ValueError, match=r"exp_avg_sq\[3\] has shape \(3, 4\), but param\[3\]"):
+        steepest.adamw_step(**{n: a[:4] for n, a in lists.items()}, step=3)
+    kinds = [np.zeros(3, "f4"), np.zeros(3, "f4")[:, None], [1.0]]
+    with pytest.raises(TypeError, match=r"grads\[2\] is a list, not an array"):
+        steepest.grad_norm(kinds)
+
+
+def test_arrays_that_changed_in_place_are_read_anew():
+    given = arrays()
+    given["grad"][:] = 1
+    steepest.adamw_step(**given, step=1)
+    for array in given.values():
+        array.resize((40, 60), refcheck=False)  # moves the data
+    given["grad"][:] = 1
+    steepest.adamw_step(**given, step=2)
+    assert np.all(given["exp_avg"][10:] == np.float32(1 - 0.9))
+    given["exp_avg"].shape = (60, 40)
+    with pytest.raises(ValueError, match=r"exp_avg has shape \(60, 40\)"):
+        steepest.adamw_step(**given, step=3)
+
+
 def test_stats_and_skipping():
     rng = np.random.default_rng(3)
     states = [new_state(rng, (50,)) for _ in range(2)]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("hypothesis")
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from test_torch_adamw import noise
+from torch_support import noise
 
 # needs expecttest
 common = pytest.importorskip("torch.testing._internal.common_optimizers")
@@ -39,6 +40,19 @@ def described(value):
     return getattr(value, "desc", None) or getattr(
         getattr(value, "optimizer_error_input", value), "desc", str(value)
     )
+
+
+@pytest.mark.parametrize("name", INFOS)
+def test_constructors_take_torchs_arguments(name):
+    """Names, order, kinds and defaults; ours has more behind them."""
+    ours, theirs = (
+        inspect.signature(getattr(module, name).__init__).parameters for module in (st, torch.optim)
+    )
+    for argument, expected in theirs.items():
+        assert ours[argument].default == expected.default
+        assert ours[argument].kind == expected.kind
+    positional = [k for k, p in theirs.items() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    assert list(ours)[: len(positional)] == positional
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=described)

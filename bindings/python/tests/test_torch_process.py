@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import steepest.torch as st
 from steepest import _c
-from test_torch_adamw import assert_same_bits, make_params, run, set_grads
+from torch_support import assert_same_bits, make_params, run, set_grads
 
 
 @pytest.fixture

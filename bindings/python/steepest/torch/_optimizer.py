@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import _c
-from ._rows import Rows, Stale, Structs, same
+from .._structs import Structs
+from ._rows import Rows, Stale, same
 
 
 class Optimizer(torch.optim.Optimizer):

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from .. import _c
+from .._structs import Structs
 
 DTYPES = {
     torch.float32: _c.F32,
@@ -37,30 +38,6 @@ except ImportError:
 
 class Stale(Exception):
     """A parameter or its state is no longer what the rows say."""
-
-
-def _layout(kind: type[ctypes.Structure]) -> np.dtype:
-    codes = {ctypes.c_double: "f8", ctypes.c_int32: "i4"}
-    fields: Any = kind._fields_
-    return np.dtype(
-        {
-            "names": [name for name, _ in fields],
-            "formats": [codes.get(type_, "i8") for _, type_ in fields],
-            "offsets": [getattr(kind, name).offset for name, _ in fields],
-            "itemsize": ctypes.sizeof(kind),
-        }
-    )
-
-
-class Structs:
-    """An array of C structs with their INIT values, and its fields as NumPy columns."""
-
-    def __init__(self, kind: type[ctypes.Structure], count: int) -> None:
-        self.array: Any = _c.new_array(kind, count)
-        records = np.frombuffer(self.array, _layout(kind))  # type: ignore[call-overload]
-        self.records = records
-        self.columns = {name: records[name] for name in records.dtype.names}
-        self.addresses = ctypes.addressof(self.array) + np.arange(count) * ctypes.sizeof(kind)
 
 
 def same(a: list, b: list) -> bool:
