@@ -240,6 +240,20 @@ static void check_muon_tensor(void) {
   CHECK(!x.config);
 }
 
+static void check_schedule(void) {
+  const steepest_schedule x = STEEPEST_SCHEDULE_INIT;
+  CHECK(sizeof(steepest_schedule) == 48);
+  OFFSET(steepest_schedule, struct_size, 0);
+  OFFSET(steepest_schedule, kind, 8);
+  OFFSET(steepest_schedule, decay_shape, 12);
+  OFFSET(steepest_schedule, lr, 16);
+  OFFSET(steepest_schedule, final_ratio, 24);
+  OFFSET(steepest_schedule, warmup_steps, 32);
+  OFFSET(steepest_schedule, decay_steps, 40);
+  CHECK(x.struct_size == 48 && x.kind == 1 && x.decay_shape == 0);
+  CHECK(x.lr == 1e-3 && x.final_ratio == 0 && x.warmup_steps == 0 && x.decay_steps == 0);
+}
+
 static void check_constants(void) {
   CHECK(STEEPEST_OK == 0);
   CHECK(STEEPEST_E_INVALID_ARGUMENT == -1);
@@ -298,6 +312,17 @@ static void check_constants(void) {
   CHECK(STEEPEST_NORM_FROBENIUS == 1);
   CHECK(STEEPEST_NORM_SCHATTEN4 == 2);
   CHECK(STEEPEST_NORM_BOUND == 3);
+  CHECK(STEEPEST_SCHEDULE_CONSTANT == 0);
+  CHECK(STEEPEST_SCHEDULE_LINEAR == 1);
+  CHECK(STEEPEST_SCHEDULE_COSINE == 2);
+  CHECK(STEEPEST_SCHEDULE_INVERSE_SQRT == 3);
+  CHECK(STEEPEST_SCHEDULE_INVERSE == 4);
+  CHECK(STEEPEST_SCHEDULE_WARMUP_STABLE_DECAY == 5);
+  CHECK(STEEPEST_DECAY_LINEAR == 0);
+  CHECK(STEEPEST_DECAY_COSINE == 1);
+  CHECK(STEEPEST_DECAY_ONE_MINUS_SQRT == 2);
+  CHECK(STEEPEST_REFINE_SGD == 0);
+  CHECK(STEEPEST_REFINE_ADAM == 1);
   FLAG(STEEPEST_FLAG_CONSISTENT, 32);
   CHECK(STEEPEST_ABI_VERSION == 1);
 }
@@ -347,11 +372,30 @@ static void check_functions(void) {
   int32_t (*singular_values)(steepest_context*, int64_t, int64_t, int32_t, const void*, int64_t,
                              double*) = steepest_singular_values;
   int32_t (*singular_entropy)(const double*, int64_t, double*) = steepest_singular_entropy;
+  int32_t (*adam_update_rms_second_order)(double, double, double, double, int64_t, double*) =
+      steepest_adam_update_rms_second_order;
+  int32_t (*rms)(steepest_context*, const steepest_vector*, int64_t, double*, int64_t*) =
+      steepest_rms;
+  int32_t (*spectral_norm)(steepest_context*, int64_t, int64_t, int32_t, const void*, int64_t,
+                           double*) = steepest_spectral_norm;
+  int32_t (*spectral_norm_bounds)(steepest_context*, int64_t, int64_t, int32_t, const void*,
+                                  int64_t, double, double*, double*) =
+      steepest_spectral_norm_bounds;
+  int32_t (*schedule_fill)(const steepest_schedule*, int64_t, double*) = steepest_schedule_fill;
+  int32_t (*schedule_at)(const steepest_schedule*, int64_t, int64_t, double*) =
+      steepest_schedule_at;
+  int32_t (*schedule_bound)(const double*, int64_t, double, double, const double*, double*) =
+      steepest_schedule_bound;
+  int32_t (*schedule_optimal)(int64_t, double, double, const double*, double*, double*) =
+      steepest_schedule_optimal;
+  int32_t (*schedule_refine)(const double*, int64_t, int32_t, double, double, double*) =
+      steepest_schedule_refine;
   int32_t (*const init[])(void*, size_t) = {
       steepest_executor_init,    steepest_allocator_init,    steepest_context_options_init,
       steepest_step_stats_init,  steepest_adamw_config_init, steepest_adamw_tensor_init,
       steepest_vector_init,      steepest_workspace_init,    steepest_msign_config_init,
-      steepest_msign_stats_init, steepest_muon_config_init,  steepest_muon_tensor_init};
+      steepest_msign_stats_init, steepest_muon_config_init,  steepest_muon_tensor_init,
+      steepest_schedule_init};
   size_t i;
   for (i = 0; i < sizeof(init) / sizeof(init[0]); ++i) CHECK(init[i] != NULL);
   CHECK(version && abi_version && build_info && status_name && last_error && isa_name);
@@ -360,7 +404,9 @@ static void check_functions(void) {
   CHECK(msign && msign_batched && msign_workspace_size && msign_band && msign_coefficients);
   CHECK(muon_step && muon_workspace_size && scale_factor);
   CHECK(adam_update_rms && snr_from_update_rms && snr_from_momentum);
-  CHECK(singular_values && singular_entropy);
+  CHECK(adam_update_rms_second_order && rms);
+  CHECK(singular_values && singular_entropy && spectral_norm && spectral_norm_bounds);
+  CHECK(schedule_fill && schedule_at && schedule_bound && schedule_optimal && schedule_refine);
   CHECK(version() ==
         (STEEPEST_VERSION_MAJOR << 16 | STEEPEST_VERSION_MINOR << 8 | STEEPEST_VERSION_PATCH));
   CHECK(abi_version() == STEEPEST_ABI_VERSION);
@@ -381,6 +427,7 @@ int main(void) {
   check_msign_stats();
   check_muon_config();
   check_muon_tensor();
+  check_schedule();
   check_constants();
   check_functions();
   if (failures == 0) printf("layout as pinned\n");

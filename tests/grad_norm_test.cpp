@@ -216,5 +216,59 @@ TEST(grad_norm, either_output_may_be_null) {
   EXPECT_EQ(nonfinite, 0);
 }
 
+// ------------------------------------------------------------------ RMS
+
+TEST(rms, is_the_norm_over_the_root_of_the_count) {
+  random_source random(57);
+  for (const std::size_t count : {1, 2, 63, 64, 65, 1000, 70001}) {
+    const auto a = random_values<float>(random, count);
+    const auto b = random_values<double>(random, 2 * count + 1);
+    const std::vector<steepest_vector> vectors{make_vector(a.data(), a.size()),
+                                               make_vector(b.data(), b.size())};
+    double rms = -7;
+    std::int64_t nonfinite = -7;
+    EXPECT_OK(steepest_rms(nullptr, vectors.data(), 2, &rms, &nonfinite));
+    const long double na = exact_norm(a), nb = exact_norm(b);
+    const auto expected = static_cast<double>(
+        std::sqrt((na * na + nb * nb) / static_cast<long double>(3 * count + 1)));
+    EXPECT_NEAR(rms, expected, 1e-14 * expected);
+    EXPECT_EQ(nonfinite, 0);
+    EXPECT_OK(steepest_rms(nullptr, vectors.data(), 2, &rms, nullptr));
+    EXPECT_OK(steepest_rms(nullptr, vectors.data(), 2, nullptr, nullptr));
+  }
+}
+
+TEST(rms, of_large_values_and_of_none) {
+  // The norm is beyond the range of a double, the RMS is not.
+  const std::vector<double> large(16, 1.5e308);
+  steepest_vector vector = make_vector(large.data(), large.size());
+  double rms = -7;
+  EXPECT_OK(steepest_rms(nullptr, &vector, 1, &rms, nullptr));
+  EXPECT_NEAR(rms / 1.5e308, 1, 1e-14);
+  vector.count = 0;
+  for (const std::int64_t count : {0, 1}) {
+    rms = -7;
+    EXPECT_OK(steepest_rms(nullptr, &vector, count, &rms, nullptr));
+    EXPECT_EQ(rms, 0);
+  }
+}
+
+TEST(rms, of_what_is_not_finite) {
+  const std::vector<float> values{1, NAN, INFINITY, 2};
+  const steepest_vector vector = make_vector(values.data(), 4);
+  double rms = -7;
+  std::int64_t nonfinite = -7;
+  EXPECT_OK(steepest_rms(nullptr, &vector, 1, &rms, &nonfinite));
+  EXPECT_TRUE(std::isnan(rms));
+  EXPECT_EQ(nonfinite, 2);
+  rms = -7;
+  steepest_vector bad = vector;
+  bad.dtype = 0;
+  EXPECT_EQ(steepest_rms(nullptr, &bad, 1, &rms, &nonfinite), STEEPEST_E_DTYPE);
+  EXPECT_EQ(std::string(steepest_last_error()).rfind("rms: vectors[0].dtype", 0), 0);
+  EXPECT_EQ(steepest_rms(nullptr, nullptr, 1, &rms, &nonfinite), STEEPEST_E_INVALID_ARGUMENT);
+  EXPECT_EQ(rms, -7);
+}
+
 }  // namespace
 }  // namespace steepest_test

@@ -44,6 +44,7 @@ std::vector<init_row> init_rows() {
   const steepest_msign_stats msign_stats = STEEPEST_MSIGN_STATS_INIT;
   const steepest_muon_config muon_config = STEEPEST_MUON_CONFIG_INIT;
   const steepest_muon_tensor muon_tensor = STEEPEST_MUON_TENSOR_INIT;
+  const steepest_schedule schedule = STEEPEST_SCHEDULE_INIT;
   return {
       {"executor_init", steepest_executor_init, to_bytes(executor)},
       {"allocator_init", steepest_allocator_init, to_bytes(allocator)},
@@ -57,6 +58,7 @@ std::vector<init_row> init_rows() {
       {"msign_stats_init", steepest_msign_stats_init, to_bytes(msign_stats)},
       {"muon_config_init", steepest_muon_config_init, to_bytes(muon_config)},
       {"muon_tensor_init", steepest_muon_tensor_init, to_bytes(muon_tensor)},
+      {"schedule_init", steepest_schedule_init, to_bytes(schedule)},
   };
 }
 
@@ -578,6 +580,50 @@ TEST_F(muon_growth, what_is_refused) {
   });
   EXPECT_TRUE(same(matrices_, before));
   for (const float value : out) EXPECT_EQ(value, -7);
+}
+
+// ------------------------------------------------------------------ schedules
+
+TEST(schedule_growth, schedules_of_any_size) {
+  const steepest_schedule init = STEEPEST_SCHEDULE_INIT;
+  steepest_schedule given = init;
+  given.kind = STEEPEST_SCHEDULE_WARMUP_STABLE_DECAY;
+  given.decay_shape = STEEPEST_DECAY_COSINE;
+  given.lr = 3;
+  given.final_ratio = 0.25;
+  given.warmup_steps = 5;
+  given.decay_steps = 9;
+  for (std::size_t size = 16; size <= sizeof(init) + 32; size += 8) {
+    SCOPED_TRACE(size);
+    const steepest_schedule whole = completed(given, size, init);
+    const bytes part = resized(std::vector{given}, size);
+    const auto* schedule = reinterpret_cast<const steepest_schedule*>(part.data());
+    std::vector<double> a(20, -7), b(20, -7);
+    ASSERT_OK(steepest_schedule_fill(&whole, 20, a.data()));
+    ASSERT_OK(steepest_schedule_fill(schedule, 20, b.data()));
+    EXPECT_EQ(a, b);
+    double rate = -7;
+    ASSERT_OK(steepest_schedule_at(schedule, 20, 13, &rate));
+    EXPECT_EQ(rate, a[12]);
+  }
+}
+
+TEST(schedule_growth, what_is_refused) {
+  const steepest_schedule schedule = STEEPEST_SCHEDULE_INIT;
+  std::vector<double> lr(20, -7);
+  check_refusals({
+      {"schedule", to_bytes(schedule), 0,
+       [&](const bytes& b) {
+         return steepest_schedule_fill(reinterpret_cast<const steepest_schedule*>(b.data()), 20,
+                                       lr.data());
+       }},
+      {"schedule", to_bytes(schedule), 0,
+       [&](const bytes& b) {
+         return steepest_schedule_at(reinterpret_cast<const steepest_schedule*>(b.data()), 20, 1,
+                                     lr.data());
+       }},
+  });
+  EXPECT_EQ(lr, std::vector<double>(20, -7));
 }
 
 }  // namespace

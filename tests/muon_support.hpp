@@ -343,4 +343,34 @@ inline void check_step(steepest_context* context, const steepest_muon_config& co
   expect_step(config, before, after, o_error);
 }
 
+// H1 D H2 with two Householder reflections I - 2 v v^T: the singular values are those of D.
+inline stored rotated(random_source& random, steepest_dtype dtype, std::int64_t rows,
+                      std::int64_t cols, const std::vector<double>& spectrum, std::int64_t gap,
+                      double factor = 1) {
+  const auto reflection = [&](std::int64_t n) {
+    std::vector<double> v(static_cast<std::size_t>(n));
+    double sum = 0;
+    for (double& x : v) {
+      x = random.normal();
+      sum += x * x;
+    }
+    for (double& x : v) x *= std::sqrt(2 / sum);
+    return v;  // H = I - v v^T
+  };
+  const auto left = reflection(rows), right = reflection(cols);
+  const auto entry = [](const std::vector<double>& v, std::int64_t i, std::int64_t j) {
+    return (i == j ? 1 : 0) - v[static_cast<std::size_t>(i)] * v[static_cast<std::size_t>(j)];
+  };
+  stored x(dtype, rows, cols, gap);
+  x.fill_with([&](std::int64_t i, std::int64_t j) {
+    double sum = 0;
+    for (std::size_t k = 0; k < spectrum.size(); ++k) {
+      const auto at = static_cast<std::int64_t>(k);
+      sum += entry(left, i, at) * spectrum[k] * entry(right, at, j);
+    }
+    return sum * factor;
+  });
+  return x;
+}
+
 }  // namespace steepest_test

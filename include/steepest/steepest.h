@@ -684,14 +684,39 @@ STEEPEST_API steepest_status steepest_scale_factor(int32_t mode, double value, i
 STEEPEST_API steepest_status steepest_adam_update_rms(double beta1, double snr, int64_t step,
                                                       double* rms);
 
+/* The same to second order in 1 - beta2, for coordinates whose gradients at different steps are
+ * independent, with mean^2 = snr deviation^2, no skewness, and `kurtosis` (E d^4 / (E d^2)^2 of the
+ * deviation d from the mean: 3 for a normal distribution, larger for heavy tails; >= 1). With
+ * r = snr and the weights a_i = (1-beta1) beta1^i / (1-beta1^t), b_i likewise from beta2, i < t:
+ *   rms^2 = (r + A)/(r + 1) (1 + B (4r + kurtosis - 1)/(r + 1)^2)
+ *           - (4r C + (kurtosis - 1) C')/(r + 1)^2
+ *   A = sum a_i^2, B = sum b_i^2, C = sum a_i b_i, C' = sum a_i^2 b_i
+ * At r = 0 in the steady state A (1 + (kurtosis - 1) ((1-beta2)/(1+beta2) - (1-beta1^2)(1-beta2) /
+ * (1-beta1^2 beta2))). docs/theory.md derives it and compares: for normal gradients with
+ * beta2 >= 0.9 within 0.5 % of the exact value. Heavy tails lower it: 0.2258 at (.9, .95), kurtosis
+ * 3; 0.2203 at 6. A kurtosis for which the expansion is not positive is
+ * STEEPEST_E_INVALID_ARGUMENT. Since 0.1. */
+STEEPEST_API steepest_status steepest_adam_update_rms_second_order(double beta1, double beta2,
+                                                                   double snr, double kurtosis,
+                                                                   int64_t step, double* rms);
+
 /* Its inverses. From the update RMS: (rms^2 - a) / (1 - rms^2), rms in [0, 1). From the RMS of the
  * gradient and of its bias-corrected exponential average: (q - a) / (1 - q), q = (momentum_rms /
- * grad_rms)^2 < 1, for Muon as well as Adam. Both may come out slightly negative near zero; at step
- * 1, where they are not defined, NaN. Since 0.1. */
+ * grad_rms)^2 < 1, for Muon as well as Adam; a CLASSIC buffer m = mu m + g is first multiplied by
+ * 1 - mu. Both may come out slightly negative near zero; at step 1, where they are not defined,
+ * NaN. The first weighs all coordinates alike and is off by beta2's part in the RMS: at beta1 .9,
+ * beta2 .95 and snr .01 .09 .25 1 4 it says .0076 .0815 .2304 .939 3.815. The second has no bias in
+ * expectation, and weighs coordinates by the size of their gradients. Since 0.1. */
 STEEPEST_API steepest_status steepest_snr_from_update_rms(double update_rms, double beta1,
                                                           int64_t step, double* snr);
 STEEPEST_API steepest_status steepest_snr_from_momentum(double momentum_rms, double grad_rms,
                                                         double beta, int64_t step, double* snr);
+
+/* *rms = sqrt(mean x^2) over all elements of `count` vectors together, 0 if there are none; as
+ * steepest_grad_norm otherwise. Since 0.1. */
+STEEPEST_API steepest_status steepest_rms(steepest_context* context,
+                                          const steepest_vector* vectors, int64_t count,
+                                          double* rms, int64_t* nonfinite);
 
 /* All min(rows, cols) singular values of x, falling, computed in fp64 by LAPACK's gesdd. x is as in
  * steepest_msign and is not modified. Errors: as steepest_msign. Since 0.1. */
@@ -699,11 +724,140 @@ STEEPEST_API steepest_status steepest_singular_values(steepest_context* context,
                                                       int64_t cols, steepest_dtype dtype,
                                                       const void* x, int64_t ldx, double* values);
 
+/* The spectral norm |x|_2, the largest of the singular values as above; 0 for a matrix without
+ * elements. Since 0.1. */
+STEEPEST_API steepest_status steepest_spectral_norm(steepest_context* context, int64_t rows,
+                                                    int64_t cols, steepest_dtype dtype,
+                                                    const void* x, int64_t ldx, double* norm);
+
+/* Bounds of it without a decomposition, many times as fast:
+ *   *lower <= |x|_2 <= *upper <= (1 + tolerance) *lower,   tolerance from 1e-6 to 1, or 0 for 0.01
+ * Both bounds are proven, rounding included. With R = x x^T (or x^T x, the smaller) in fp64, the
+ * lower one is the root of a Rayleigh quotient of R that Lanczos' method finds; the upper one is a
+ * u for which a Cholesky factorisation of u^2 I - R succeeds, so that this matrix is positive
+ * definite (Rump, BIT 46, 2006). Should that not succeed (a dense spectrum and a small tolerance)
+ * they are LAPACK's value and its error. *lower is the estimate to use. Besides a copy of x in fp64
+ * it needs 5 min(rows, cols)^2 doubles. x as above; a matrix without elements, and zero, give 0.
+ * Errors: as above, and STEEPEST_E_INVALID_ARGUMENT for the tolerance. Since 0.1. */
+STEEPEST_API steepest_status steepest_spectral_norm_bounds(steepest_context* context, int64_t rows,
+                                                           int64_t cols, steepest_dtype dtype,
+                                                           const void* x, int64_t ldx,
+                                                           double tolerance, double* lower,
+                                                           double* upper);
+
 /* The singular entropy -(1 / log n) sum p_i log p_i, p_i = s_i^2 / sum s^2, of n singular values:
  * 1 if all are equal, 0 if only one is not zero (and for n <= 1, or all zero). Weights trained with
  * Muon have a higher one than AdamW's. Values must be finite and not negative. Since 0.1. */
 STEEPEST_API steepest_status steepest_singular_entropy(const double* values, int64_t count,
                                                        double* entropy);
+
+/* ------------------------------------------------------------------ learning-rate schedules */
+
+/* The rate eta_t of step t = 1 .. T, with T = total_steps, W = warmup_steps and lr the peak:
+ *
+ *   t < W                     lr t / W                               linear warm-up, for every kind
+ *   CONSTANT                  lr
+ *   LINEAR                    lr f(1 - (t - W) / (T - W + 1))
+ *   COSINE                    lr f((1 + cos(pi (t - W) / (T - W + 1))) / 2)
+ *   INVERSE_SQRT              lr sqrt(max(W, 1) / t)
+ *   INVERSE                   lr max(W, 1) / t
+ *   WARMUP_STABLE_DECAY       lr, and from there over the last D = decay_steps the decay_shape,
+ *                             with x = (t - (T - D)) / (D + 1): lr f(1 - x), lr f((1 + cos(pi x))
+ *                             / 2), or lr f(1 - sqrt(x)) (arXiv 2405.18392)
+ *
+ * where f(y) = y + final_ratio (1 - y). The decay reaches its end one step after the last, so that
+ * no rate is zero unless lr is: LINEAR without warm-up is lr (1 - t / (T + 1)). */
+#define STEEPEST_SCHEDULE_CONSTANT 0
+#define STEEPEST_SCHEDULE_LINEAR 1
+#define STEEPEST_SCHEDULE_COSINE 2
+#define STEEPEST_SCHEDULE_INVERSE_SQRT 3
+#define STEEPEST_SCHEDULE_INVERSE 4
+#define STEEPEST_SCHEDULE_WARMUP_STABLE_DECAY 5
+
+#define STEEPEST_DECAY_LINEAR 0
+#define STEEPEST_DECAY_COSINE 1
+#define STEEPEST_DECAY_ONE_MINUS_SQRT 2
+
+typedef struct steepest_schedule {
+  size_t struct_size;
+  int32_t kind;          /* STEEPEST_SCHEDULE_* */
+  int32_t decay_shape;   /* STEEPEST_DECAY_*, used by WARMUP_STABLE_DECAY */
+  double lr;             /* the peak; >= 0 */
+  double final_ratio;    /* of lr, where the decay ends; in [0, 1], 0 for kinds without an end */
+  int64_t warmup_steps;  /* 0 .. total_steps */
+  int64_t decay_steps;   /* of WARMUP_STABLE_DECAY, 0 .. total_steps - warmup_steps; 0: a fifth of
+                            total_steps, or what warm-up has left. Must be 0 for other kinds. */
+} steepest_schedule;
+#define STEEPEST_SCHEDULE_INIT \
+  {sizeof(steepest_schedule), STEEPEST_SCHEDULE_LINEAR, STEEPEST_DECAY_LINEAR, 1e-3, 0.0, 0, 0}
+STEEPEST_API steepest_status steepest_schedule_init(void* schedule, size_t struct_size);
+
+/* All rates, lr[t - 1] being that of step t; or the rate of one step, 1 <= step <= total_steps, the
+ * same bits. total_steps >= 1. They use no context, and run on the calling thread. Errors:
+ * STEEPEST_E_INVALID_ARGUMENT, _SHAPE (total_steps), _UNSUPPORTED (a longer struct). Since 0.1. */
+STEEPEST_API steepest_status steepest_schedule_fill(const steepest_schedule* schedule,
+                                                    int64_t total_steps, double* lr);
+STEEPEST_API steepest_status steepest_schedule_at(const steepest_schedule* schedule,
+                                                  int64_t total_steps, int64_t step, double* lr);
+
+/* What a schedule guarantees for SGD on a convex loss L (Su Jianlin, https://kexue.fm/archives/
+ * 11494; arXiv 2310.07831): theta_{t+1} = theta_t - lr[t - 1] g_t with stochastic gradients of
+ * E |g_t|^2 <= G_t^2 and |theta_1 - theta*| <= D has, with S_t = lr[t - 1] + ... + lr[T - 1],
+ *
+ *   E L(theta_T) - L(theta*) <= D^2 / (2 S_1) + 1/2 sum_t G_t^2 lr[t - 1]^2 / S_min(t + 1, T)
+ *
+ * lr, total_steps   the schedule, of any origin: T points, so T - 1 updates. lr[i] finite and not
+ *                   negative; the last one must be positive, or the bound does not exist: for N
+ *                   updates give N + 1 points.
+ * distance          D >= 0
+ * grad_norm         G >= 0, the same for all steps; ignored if grad_norms is given
+ * grad_norms        NULL, or G_t of each step
+ *
+ * O(T), right to a few ulps for any T (sums are compensated). At D = G = 1 and T = 100: .2036 for
+ * the best LINEAR, .2001 for the best of all schedules. Errors: STEEPEST_E_INVALID_ARGUMENT,
+ * _SHAPE (total_steps < 1). Since 0.1. */
+STEEPEST_API steepest_status steepest_schedule_bound(const double* lr, int64_t total_steps,
+                                                     double distance, double grad_norm,
+                                                     const double* grad_norms, double* bound);
+
+/* The schedule with the least bound for given D and G_t, all > 0, and that bound (NULL: not
+ * wanted). It is exact and takes O(T): in the tail sums S_t the bound is convex, and minimising it
+ * from the last step backwards gives (docs/theory.md)
+ *
+ *   c_T = G_T^2 / 2,  c_t = G_t^2 (sqrt(1 + 2 c_{t+1} / G_t^2) - 1)
+ *   S_1 = D / sqrt(2 c_1),  S_{t+1} = S_t / sqrt(1 + 2 c_{t+1} / G_t^2),  lr[t - 1] = S_t - S_{t+1}
+ *   bound = D sqrt(2 c_1)
+ *
+ * .57803 at T = 10, .20011 at 100, .06332 at 1000 for D = G = 1; 2 D G / sqrt(T) for large T. The
+ * last rate moves nothing, and is about 2.4 times the one before. lr must not overlap grad_norms.
+ * Errors: as steepest_schedule_bound; STEEPEST_E_INVALID_ARGUMENT also where rates would leave the
+ * range of a double. Since 0.1. */
+STEEPEST_API steepest_status steepest_schedule_optimal(int64_t total_steps, double distance,
+                                                       double grad_norm, const double* grad_norms,
+                                                       double* lr, double* bound);
+
+/* A schedule for the next run from the gradient norms of one that was made (Defazio et al., arXiv
+ * 2310.07831): lr[t - 1] proportional to w_t sum_{p > t} w_p, with w_t = G_t^-2 (SGD) or 1 / G_t
+ * (ADAM), after a running median has smoothed the norms.
+ *
+ * grad_norms   G_t > 0 of each step: Euclidean norms for SGD, sums of absolute values (l1) for ADAM
+ * smoothing    in [0, 1], 0.1 in the paper: the median is over 2 floor(smoothing T / 2) + 1 steps;
+ *              before the first the first stands, after the last they are mirrored, as in the
+ *              authors' code. 0: no smoothing
+ * distance     0: the largest rate is 1, to be multiplied by the peak. D > 0, for SGD only: the
+ *              absolute scale D / (sum w)^(3/2); for constant norms that is lr (1 - t / T) with
+ *              lr = D / (G sqrt(T))
+ * lr           [total_steps]; must not overlap grad_norms. The last is 0: no step follows the point
+ *              where the last gradient is taken, and warm-up and decay come out of the norms.
+ *
+ * O(T log T). Errors: STEEPEST_E_INVALID_ARGUMENT, _SHAPE (total_steps < 1), _OUT_OF_MEMORY. Since
+ * 0.1. */
+#define STEEPEST_REFINE_SGD 0
+#define STEEPEST_REFINE_ADAM 1
+STEEPEST_API steepest_status steepest_schedule_refine(const double* grad_norms,
+                                                      int64_t total_steps, int32_t kind,
+                                                      double smoothing, double distance,
+                                                      double* lr);
 
 #ifdef __cplusplus
 }

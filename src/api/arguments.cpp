@@ -63,6 +63,13 @@ steepest_status check_numbers(const argument& where, std::initializer_list<numbe
   return STEEPEST_OK;
 }
 
+steepest_status check_number(const char* function, const char* name, double value, bool valid,
+                             const char* rule) {
+  if (valid) return STEEPEST_OK;
+  return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: %s is %g: it must be %s", function, name, value,
+              rule);
+}
+
 steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype) {
   if (dtype_size(dtype) != 0) return STEEPEST_OK;
   return where.fail(STEEPEST_E_DTYPE, ".%s is %s (%d): f32, f64, bf16 or f16 is needed", field,

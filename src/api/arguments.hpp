@@ -157,6 +157,10 @@ struct number_rule {
 steepest_status check_numbers(const argument& where, std::initializer_list<number_rule> rules,
                               int64_t step);
 
+// An argument that is a number: `valid` says whether it keeps the rule.
+steepest_status check_number(const char* function, const char* name, double value, bool valid,
+                             const char* rule);
+
 // An element type of plain buffers: f32, f64, bf16 or f16.
 steepest_status check_dtype(const argument& where, const char* field, steepest_dtype dtype);
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 
 #include "api/msign_config.hpp"
@@ -7,14 +8,6 @@
 
 namespace steepest::api {
 namespace {
-
-// An argument that is a number: `valid` says whether it keeps the rule.
-steepest_status check_number(const char* function, const char* name, double value, bool valid,
-                             const char* rule) {
-  if (valid) return STEEPEST_OK;
-  return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: %s is %g: it must be %s", function, name, value,
-              rule);
-}
 
 steepest_status check_average(const char* function, const char* name, double beta, int64_t step,
                               const double* out, const char* out_name) {
@@ -39,6 +32,33 @@ steepest_status update_rms(double beta1, double snr, int64_t step, double* rms) 
       status != STEEPEST_OK)
     return status;
   *rms = adam_update_rms(beta1, snr, step);
+  return STEEPEST_OK;
+}
+
+steepest_status update_rms_second_order(double beta1, double beta2, double snr, double kurtosis,
+                                        int64_t step, double* rms) {
+  constexpr char function[] = "adam_update_rms_second_order";
+  if (const auto status =
+          check_number(function, "beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
+      status != STEEPEST_OK)
+    return status;
+  if (const auto status = check_number(function, "snr", snr, snr >= 0, "not negative");
+      status != STEEPEST_OK)
+    return status;
+  if (const auto status =
+          check_number(function, "kurtosis", kurtosis, kurtosis >= 1 && std::isfinite(kurtosis),
+                       "finite and at least 1, as any kurtosis is");
+      status != STEEPEST_OK)
+    return status;
+  if (const auto status = check_average(function, "beta1", beta1, step, rms, "rms");
+      status != STEEPEST_OK)
+    return status;
+  const double square = adam_update_square(beta1, beta2, snr, kurtosis, step);
+  if (!(square > 0))
+    return fail(STEEPEST_E_INVALID_ARGUMENT,
+                "%s: kurtosis is %g: too large for a beta2 of %g, the expansion does not hold",
+                function, kurtosis, beta2);
+  *rms = std::sqrt(square);
   return STEEPEST_OK;
 }
 
@@ -75,9 +95,12 @@ steepest_status snr_of_momentum(double momentum_rms, double grad_rms, double bet
   return STEEPEST_OK;
 }
 
-steepest_status values_of(steepest_context* given_context, int64_t rows, int64_t cols,
-                          steepest_dtype dtype, const void* x, int64_t ldx, double* values) {
-  constexpr char function[] = "singular_values";
+// Checks a matrix argument and calls use(context, matrix); the matrix has no data if it has no
+// elements.
+template <class F>
+steepest_status open_matrix(const char* function, steepest_context* given_context, int64_t rows,
+                            int64_t cols, steepest_dtype dtype, const void* x, int64_t& ldx,
+                            F&& use) {
   const argument where = {function, ""};
   if (const auto status = check_msign_shape(where, rows, cols); status != STEEPEST_OK)
     return status;
@@ -85,23 +108,104 @@ steepest_status values_of(steepest_context* given_context, int64_t rows, int64_t
   steepest_context* context = nullptr;
   if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
     return status;
-  if (rows == 0 || cols == 0) return STEEPEST_OK;
+  if (rows == 0 || cols == 0) return use(*context, stored_matrix{});
   if (ldx == 0) ldx = cols;
   if (const auto status = check_matrix(where, "x", "ldx", x, rows, cols, ldx, dtype);
       status != STEEPEST_OK)
     return status;
-  const int64_t n = rows < cols ? rows : cols;
-  if (const auto status = check_buffer(where, "values", values, n, STEEPEST_F64);
-      status != STEEPEST_OK)
-    return status;
-  workspace memory(context->pool);
-  const auto bytes = static_cast<int64_t>(singular_values_bytes(rows, cols));
-  memory.plan<std::byte>(bytes);
+  return use(*context, stored_matrix{const_cast<void*>(x), ldx, dtype});
+}
+
+// Runs compute(memory, reason) with that many bytes of the context's memory.
+template <class F>
+steepest_status with_memory(const char* function, steepest_context& context, size_t bytes,
+                            F&& compute) {
+  workspace memory(context.pool);
+  const auto count = static_cast<int64_t>(bytes);
+  memory.plan<std::byte>(count);
   if (const auto status = obtain(function, memory, nullptr); status != STEEPEST_OK) return status;
   const char* reason = "";
-  const auto status = singular_values(*context, rows, cols, {const_cast<void*>(x), ldx, dtype},
-                                      memory.take<std::byte>(bytes), values, reason);
+  const auto status = compute(memory.take<std::byte>(count), reason);
   return status == STEEPEST_OK ? status : fail(status, "%s: x: %s", function, reason);
+}
+
+steepest_status values_of(steepest_context* given_context, int64_t rows, int64_t cols,
+                          steepest_dtype dtype, const void* x, int64_t ldx, double* values) {
+  constexpr char function[] = "singular_values";
+  return open_matrix(function, given_context, rows, cols, dtype, x, ldx,
+                     [&](steepest_context& context, const stored_matrix& matrix) {
+                       if (matrix.data == nullptr) return steepest_status{STEEPEST_OK};
+                       if (const auto status = check_buffer({function, ""}, "values", values,
+                                                            std::min(rows, cols), STEEPEST_F64);
+                           status != STEEPEST_OK)
+                         return status;
+                       return with_memory(function, context, singular_values_bytes(rows, cols),
+                                          [&](std::byte* memory, const char*& reason) {
+                                            return singular_values(context, rows, cols, matrix,
+                                                                   memory, values, reason);
+                                          });
+                     });
+}
+
+steepest_status spectral_norm(steepest_context* given_context, int64_t rows, int64_t cols,
+                              steepest_dtype dtype, const void* x, int64_t ldx, double* norm) {
+  constexpr char function[] = "spectral_norm";
+  return open_matrix(function, given_context, rows, cols, dtype, x, ldx,
+                     [&](steepest_context& context, const stored_matrix& matrix) {
+                       if (norm == nullptr)
+                         return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: norm is null", function);
+                       if (matrix.data == nullptr) {
+                         *norm = 0;
+                         return steepest_status{STEEPEST_OK};
+                       }
+                       const int64_t n = std::min(rows, cols);
+                       const size_t bytes = singular_values_bytes(rows, cols);
+                       return with_memory(
+                           function, context, bytes + static_cast<size_t>(n) * sizeof(double),
+                           [&](std::byte* memory, const char*& reason) {
+                             auto* values = reinterpret_cast<double*>(memory + bytes);
+                             const auto status = singular_values(context, rows, cols, matrix,
+                                                                 memory, values, reason);
+                             if (status == STEEPEST_OK) *norm = values[0];
+                             return status;
+                           });
+                     });
+}
+
+steepest_status spectral_norm_bounds(steepest_context* given_context, int64_t rows, int64_t cols,
+                                     steepest_dtype dtype, const void* x, int64_t ldx,
+                                     double tolerance, double* lower, double* upper) {
+  constexpr char function[] = "spectral_norm_bounds";
+  return open_matrix(function, given_context, rows, cols, dtype, x, ldx,
+                     [&](steepest_context& context, const stored_matrix& matrix) {
+                       if (const auto status =
+                               check_number(function, "tolerance", tolerance,
+                                            tolerance == 0 || (tolerance >= 1e-6 && tolerance <= 1),
+                                            "from 1e-6 to 1, or 0 for 0.01");
+                           status != STEEPEST_OK)
+                         return status;
+                       if (lower == nullptr)
+                         return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: lower is null", function);
+                       if (upper == nullptr)
+                         return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: upper is null", function);
+                       if (matrix.data == nullptr) {
+                         *lower = *upper = 0;
+                         return steepest_status{STEEPEST_OK};
+                       }
+                       return with_memory(
+                           function, context, spectral_bounds_bytes(context, rows, cols),
+                           [&](std::byte* memory, const char*& reason) {
+                             norm_bounds bounds = {};
+                             const auto status = spectral_bounds(context, rows, cols, matrix,
+                                                                 tolerance == 0 ? 0.01 : tolerance,
+                                                                 memory, bounds, reason);
+                             if (status == STEEPEST_OK) {
+                               *lower = bounds.lower;
+                               *upper = bounds.upper;
+                             }
+                             return status;
+                           });
+                     });
 }
 
 steepest_status entropy_of(const double* values, int64_t count, double* entropy) {
@@ -132,6 +236,13 @@ steepest_status steepest_adam_update_rms(double beta1, double snr, int64_t step,
                               [&] { return steepest::api::update_rms(beta1, snr, step, rms); });
 }
 
+steepest_status steepest_adam_update_rms_second_order(double beta1, double beta2, double snr,
+                                                      double kurtosis, int64_t step, double* rms) {
+  return steepest::api::entry("adam_update_rms_second_order", [&] {
+    return steepest::api::update_rms_second_order(beta1, beta2, snr, kurtosis, step, rms);
+  });
+}
+
 steepest_status steepest_snr_from_update_rms(double update_rms, double beta1, int64_t step,
                                              double* snr) {
   return steepest::api::entry("snr_from_update_rms", [&] {
@@ -151,6 +262,23 @@ steepest_status steepest_singular_values(steepest_context* context, int64_t rows
                                          double* values) {
   return steepest::api::entry("singular_values", [&] {
     return steepest::api::values_of(context, rows, cols, dtype, x, ldx, values);
+  });
+}
+
+steepest_status steepest_spectral_norm(steepest_context* context, int64_t rows, int64_t cols,
+                                       steepest_dtype dtype, const void* x, int64_t ldx,
+                                       double* norm) {
+  return steepest::api::entry("spectral_norm", [&] {
+    return steepest::api::spectral_norm(context, rows, cols, dtype, x, ldx, norm);
+  });
+}
+
+steepest_status steepest_spectral_norm_bounds(steepest_context* context, int64_t rows, int64_t cols,
+                                              steepest_dtype dtype, const void* x, int64_t ldx,
+                                              double tolerance, double* lower, double* upper) {
+  return steepest::api::entry("spectral_norm_bounds", [&] {
+    return steepest::api::spectral_norm_bounds(context, rows, cols, dtype, x, ldx, tolerance, lower,
+                                               upper);
   });
 }
 

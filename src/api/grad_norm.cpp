@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// The norm and the RMS of a list of vectors.
+#include <cmath>
+
 #include "api/arguments.hpp"
 #include "dispatch/tables.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
@@ -6,8 +9,6 @@
 
 namespace steepest::api {
 namespace {
-
-constexpr char function[] = "grad_norm";
 
 steepest_status check_vector(const argument& where, const steepest_vector& vector) {
   if (vector.reserved != 0)
@@ -21,8 +22,13 @@ steepest_status check_vector(const argument& where, const steepest_vector& vecto
   return check_buffer(where, "data", vector.data, vector.count, vector.dtype);
 }
 
-steepest_status grad_norm(steepest_context* given_context, const steepest_vector* given,
-                          int64_t count, double* norm, int64_t* nonfinite) {
+struct measured {
+  norm_result norm;
+  double elements;
+};
+
+steepest_status measure(const char* function, steepest_context* given_context,
+                        const steepest_vector* given, int64_t count, measured& result) {
   struct_array<steepest_vector> vectors;
   if (const auto status = vectors.open(function, "vectors", given, count); status != STEEPEST_OK)
     return status;
@@ -37,6 +43,7 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
     if (const auto status = check_vector(vectors.at(i), vector); status != STEEPEST_OK)
       return status;
     tiles += tile_count(vector.count);
+    result.elements += static_cast<double>(vector.count);
   }
   workspace memory(context->pool);
   memory.plan<sum_squares_job>(count);
@@ -57,22 +64,49 @@ steepest_status grad_norm(steepest_context* given_context, const steepest_vector
                vector.dtype == STEEPEST_F64};
     first_tile += tile_count(vector.count);
   }
-  norm_result result = {};
-  if (const auto status = norm_run(*context, jobs, count, tiles, results, result);
+  if (const auto status = norm_run(*context, jobs, count, tiles, results, result.norm);
       status != STEEPEST_OK)
     return failed_in(function, status);
-  if (norm != nullptr) *norm = result.norm;
-  if (nonfinite != nullptr) *nonfinite = result.nonfinite;
   return STEEPEST_OK;
+}
+
+// `value` says what of the result is wanted.
+template <class F>
+steepest_status report(const char* function, steepest_context* context,
+                       const steepest_vector* vectors, int64_t count, F value, double* out,
+                       int64_t* nonfinite) {
+  return entry(function, [&] {
+    measured result = {};
+    if (const auto status = measure(function, context, vectors, count, result);
+        status != STEEPEST_OK)
+      return status;
+    if (out != nullptr) *out = value(result);
+    if (nonfinite != nullptr) *nonfinite = result.norm.nonfinite;
+    return STEEPEST_OK;
+  });
 }
 
 }  // namespace
 }  // namespace steepest::api
 
-extern "C" steepest_status steepest_grad_norm(steepest_context* context,
-                                              const steepest_vector* vectors, int64_t count,
-                                              double* norm, int64_t* nonfinite) {
-  return steepest::api::entry(steepest::api::function, [&] {
-    return steepest::api::grad_norm(context, vectors, count, norm, nonfinite);
-  });
+extern "C" {
+
+steepest_status steepest_grad_norm(steepest_context* context, const steepest_vector* vectors,
+                                   int64_t count, double* norm, int64_t* nonfinite) {
+  return steepest::api::report(
+      "grad_norm", context, vectors, count,
+      [](const steepest::api::measured& m) { return m.norm.norm; }, norm, nonfinite);
 }
+
+steepest_status steepest_rms(steepest_context* context, const steepest_vector* vectors,
+                             int64_t count, double* rms, int64_t* nonfinite) {
+  // From the scaled root: the norm itself may be beyond the range of a double.
+  return steepest::api::report(
+      "rms", context, vectors, count,
+      [](const steepest::api::measured& m) {
+        return m.elements == 0 ? 0 : m.norm.root / std::sqrt(m.elements) / m.norm.scale;
+      },
+      rms, nonfinite);
+}
+
+}  // extern "C"

@@ -42,4 +42,5 @@ STEEPEST_DEFINE_INIT(msign_config, MSIGN_CONFIG, "config")
 STEEPEST_DEFINE_INIT(msign_stats, MSIGN_STATS, "stats")
 STEEPEST_DEFINE_INIT(muon_config, MUON_CONFIG, "config")
 STEEPEST_DEFINE_INIT(muon_tensor, MUON_TENSOR, "tensor")
+STEEPEST_DEFINE_INIT(schedule, SCHEDULE, "schedule")
 }

@@ -33,6 +33,22 @@ inline double_double operator*(double_double a, double_double b) {
 
 inline double_double operator*(double_double a, double b) { return a * double_double{b, 0.0}; }
 
+// A sum whose rounding errors are summed beside it (Neumaier, ZAMM 54, 1974): as exact as if it
+// were formed with twice the digits, and no slower than the additions follow each other.
+class accurate_sum {
+ public:
+  void add(double x) {
+    const double_double sum = two_sum(sum_, x);
+    sum_ = sum.hi;
+    errors_ += sum.lo;
+  }
+  double value() const { return sum_ + errors_; }
+
+ private:
+  double sum_ = 0;
+  double errors_ = 0;
+};
+
 // 1 - beta^step for beta in [0, 1) and step >= 1, by repeated squaring. A float or double running
 // product, as some optimizers keep it, loses all but a few digits of 1 - beta^step for beta near 1.
 inline double one_minus_power(double beta, int64_t step) {

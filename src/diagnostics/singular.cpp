@@ -32,6 +32,28 @@ struct scratch {
 
 }  // namespace
 
+steepest_status scaled_copy(steepest_context& context, int64_t rows, int64_t cols,
+                            const stored_matrix& x, squares* partial, scaled_matrix& copy,
+                            const char*& reason) {
+  const auto failed = [&](steepest_status status, const char* text) {
+    reason = text;
+    return status;
+  };
+  norm_result norm = {};
+  if (matrix_norm(context, rows, cols, x, false, partial, norm) != STEEPEST_OK)
+    return failed(STEEPEST_E_INTERNAL, "the executor failed");
+  if (norm.nonfinite != 0)
+    return failed(STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite");
+  copy.norm = 0;
+  if (norm.norm == 0) return STEEPEST_OK;
+  copy.exponent = std::clamp(std::ilogb(norm.norm), -1000, 1000);
+  copy.norm = norm.root / norm.scale * std::ldexp(1.0, -copy.exponent);
+  if (scale_matrix(context, rows, cols, x, {copy.data, cols, STEEPEST_F64},
+                   std::ldexp(1.0, -copy.exponent)) != STEEPEST_OK)
+    return failed(STEEPEST_E_INTERNAL, "the executor failed");
+  return STEEPEST_OK;
+}
+
 size_t singular_values_bytes(int64_t rows, int64_t cols) {
   arena counter;
   const scratch unused(counter, rows, cols);
@@ -43,30 +65,22 @@ steepest_status singular_values(steepest_context& context, int64_t rows, int64_t
                                 const char*& reason) {
   arena slices(memory);
   const scratch s(slices, rows, cols);
-  const auto failed = [&](steepest_status status, const char* text) {
-    reason = text;
+  scaled_matrix copy = {s.copy, 0, 0};
+  if (const auto status = scaled_copy(context, rows, cols, x, s.partial, copy, reason);
+      status != STEEPEST_OK)
     return status;
-  };
-  norm_result norm = {};
-  if (matrix_norm(context, rows, cols, x, false, s.partial, norm) != STEEPEST_OK)
-    return failed(STEEPEST_E_INTERNAL, "the executor failed");
-  if (norm.nonfinite != 0)
-    return failed(STEEPEST_E_NONFINITE, "the matrix has elements that are NaN or infinite");
   const int64_t n = std::min(rows, cols);
-  if (norm.norm == 0) {
+  if (copy.norm == 0) {
     std::fill(values, values + n, 0.0);
     return STEEPEST_OK;
   }
-  // Near 1, so that no square leaves the range of a double.
-  const int exponent = std::clamp(std::ilogb(norm.norm), -1000, 1000);
-  if (scale_matrix(context, rows, cols, x, {s.copy, cols, STEEPEST_F64},
-                   std::ldexp(1.0, -exponent)) != STEEPEST_OK)
-    return failed(STEEPEST_E_INTERNAL, "the executor failed");
   double* const no_vectors = nullptr;
   if (!linalg::svd<double>({s.copy, rows, cols, cols}, no_vectors, s.values, no_vectors, s.work,
-                           s.work_size, s.integers))
-    return failed(STEEPEST_E_NOT_CONVERGED, "LAPACK's gesdd did not converge");
-  for (int64_t i = 0; i < n; ++i) values[i] = std::ldexp(s.values[i], exponent);
+                           s.work_size, s.integers)) {
+    reason = "LAPACK's gesdd did not converge";
+    return STEEPEST_E_NOT_CONVERGED;
+  }
+  for (int64_t i = 0; i < n; ++i) values[i] = std::ldexp(s.values[i], copy.exponent);
   return STEEPEST_OK;
 }
 

@@ -149,6 +149,15 @@ bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int3
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors);
 
+// Whether A is positive definite, by LAPACK's potrf. `rows` has n^2 elements.
+bool positive_definite(const symmetric<double>& s, const double* a, double* rows);
+
+// The eigenvalues, rising, and orthonormal eigenvectors, one after the other, of a symmetric
+// tridiagonal matrix, by LAPACK's stev; they take the place of the diagonal. off_diagonal[n - 1] is
+// spoilt; `work` has 2n elements. False if LAPACK did not converge.
+bool tridiagonal_eigenvectors(int64_t n, double* diagonal, double* off_diagonal, double* vectors,
+                              double* work);
+
 // The same operations through OpenBLAS and LAPACKE; X is packed row by row.
 namespace openblas {
 

@@ -211,6 +211,19 @@ int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
   return static_cast<int64_t>(std::ceil(static_cast<double>(answer) * (1 + 1e-6))) + 1;
 }
 
+bool positive_definite(const symmetric<double>& s, const double* a, double* rows) {
+  openblas::to_rows(s, a, rows, false);
+  const blas_call call;
+  return lapack::potrf(rows, narrow(s.n)) == 0;
+}
+
+bool tridiagonal_eigenvectors(int64_t n, double* diagonal, double* off_diagonal, double* vectors,
+                              double* work) {
+  const blas_call call;
+  return LAPACKE_dstev_work(LAPACK_COL_MAJOR, 'V', narrow(n), diagonal, off_diagonal, vectors,
+                            narrow(n), work) == 0;
+}
+
 #define STEEPEST_INSTANTIATE(T)                                                               \
   template void openblas::gram(const product_memory<T>&, T*);                                 \
   template void openblas::multiply(const T*, const product_memory<T>&, const matrix<T>&);     \

@@ -11,12 +11,17 @@ from ._arrays import Array
 from ._config import get_config, show_config, trim, version
 from ._diagnostics import (
     GradNorm,
+    SpectralBounds,
     adam_update_rms,
+    adam_update_rms_second_order,
     grad_norm,
+    rms,
     singular_entropy,
     singular_values,
     snr_from_momentum,
     snr_from_update_rms,
+    spectral_norm,
+    spectral_norm_bounds,
 )
 from ._errors import (
     DtypeError,
@@ -31,6 +36,14 @@ from ._errors import (
 )
 from ._msign import MsignConfig, MsignStats, msign, msign_band, msign_coefficients
 from ._muon import muon_step, scale_factor
+from ._schedule import (
+    Schedule,
+    schedule_at,
+    schedule_bound,
+    schedule_fill,
+    schedule_optimal,
+    schedule_refine,
+)
 from ._steps import StepStats
 
 __version__ = version()
@@ -46,12 +59,15 @@ __all__ = [
     "NonfiniteError",
     "NotConvergedError",
     "OutOfMemoryError",
+    "Schedule",
     "ShapeError",
+    "SpectralBounds",
     "SteepestError",
     "StepStats",
     "UnsupportedError",
     "__version__",
     "adam_update_rms",
+    "adam_update_rms_second_order",
     "adamw_step",
     "get_config",
     "grad_norm",
@@ -59,11 +75,19 @@ __all__ = [
     "msign_band",
     "msign_coefficients",
     "muon_step",
+    "rms",
     "scale_factor",
+    "schedule_at",
+    "schedule_bound",
+    "schedule_fill",
+    "schedule_optimal",
+    "schedule_refine",
     "show_config",
     "singular_entropy",
     "singular_values",
     "snr_from_momentum",
     "snr_from_update_rms",
+    "spectral_norm",
+    "spectral_norm_bounds",
     "trim",
 ]

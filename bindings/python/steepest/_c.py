@@ -103,6 +103,20 @@ MUON_SKIP_NONFINITE = 1 << 2
 MUON_EMIT_DELTA = 1 << 3
 MUON_MAXIMIZE = 1 << 4
 
+SCHEDULE_CONSTANT = 0
+SCHEDULE_LINEAR = 1
+SCHEDULE_COSINE = 2
+SCHEDULE_INVERSE_SQRT = 3
+SCHEDULE_INVERSE = 4
+SCHEDULE_WARMUP_STABLE_DECAY = 5
+
+DECAY_LINEAR = 0
+DECAY_COSINE = 1
+DECAY_ONE_MINUS_SQRT = 2
+
+REFINE_SGD = 0
+REFINE_ADAM = 1
+
 # ---- structs
 
 
@@ -261,6 +275,18 @@ class MuonTensor(ctypes.Structure):
     ]
 
 
+class Schedule(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_int32),
+        ("decay_shape", c_int32),
+        ("lr", c_double),
+        ("final_ratio", c_double),
+        ("warmup_steps", c_int64),
+        ("decay_steps", c_int64),
+    ]
+
+
 # The C name of each struct, which is also the beginning of its init function's name.
 STRUCTS: dict[type[ctypes.Structure], str] = {
     ContextOptions: "steepest_context_options",
@@ -273,6 +299,7 @@ STRUCTS: dict[type[ctypes.Structure], str] = {
     MsignStats: "steepest_msign_stats",
     MuonConfig: "steepest_muon_config",
     MuonTensor: "steepest_muon_tensor",
+    Schedule: "steepest_schedule",
 }
 
 # ---- the library
@@ -355,6 +382,15 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "snr_from_momentum": (c_int32, [c_double, c_double, c_double, c_int64, _DOUBLE]),
     "singular_values": (c_int32, [c_void_p, *_MATRIX, c_void_p]),
     "singular_entropy": (c_int32, [c_void_p, c_int64, _DOUBLE]),
+    "adam_update_rms_second_order": (c_int32, [c_double] * 4 + [c_int64, _DOUBLE]),
+    "rms": (c_int32, [c_void_p, POINTER(Vector), c_int64, _DOUBLE, _INT64]),
+    "spectral_norm": (c_int32, [c_void_p, *_MATRIX, _DOUBLE]),
+    "spectral_norm_bounds": (c_int32, [c_void_p, *_MATRIX, c_double, _DOUBLE, _DOUBLE]),
+    "schedule_fill": (c_int32, [POINTER(Schedule), c_int64, c_void_p]),
+    "schedule_at": (c_int32, [POINTER(Schedule), c_int64, c_int64, _DOUBLE]),
+    "schedule_bound": (c_int32, [c_void_p, c_int64, c_double, c_double, c_void_p, _DOUBLE]),
+    "schedule_refine": (c_int32, [c_void_p, c_int64, c_int32, c_double, c_double, c_void_p]),
+    "schedule_optimal": (c_int32, [c_int64, c_double, c_double, c_void_p, c_void_p, _DOUBLE]),
 }
 
 

@@ -74,6 +74,30 @@ def adam_update_rms(beta1: float = 0.9, snr: float = 0.0, step: int = 0) -> floa
     )
 
 
+def adam_update_rms_second_order(
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    snr: float = 0.0,
+    kurtosis: float = 3.0,
+    step: int = 0,
+) -> float:
+    """The same to second order in 1 - beta2, for gradients of that kurtosis (3: normal).
+
+    docs/theory.md derives it. For normal gradients and beta2 >= 0.9 within 0.5 % of the exact value
+    at snr = 0; heavy tails lower the RMS. A kurtosis for which the expansion is not positive is a
+    ValueError.
+    """
+    function = "adam_update_rms_second_order"
+    return _double(
+        _c.lib.steepest_adam_update_rms_second_order,
+        number(beta1, f"{function}: beta1"),
+        number(beta2, f"{function}: beta2"),
+        number(snr, f"{function}: snr"),
+        number(kurtosis, f"{function}: kurtosis"),
+        integer(step, f"{function}: step"),
+    )
+
+
 def snr_from_update_rms(update_rms: float, beta1: float = 0.9, step: int = 0) -> float:
     """The signal-to-noise ratio that belongs to an update RMS in [0, 1): (rms^2 - a) / (1 - rms^2),
     a as in adam_update_rms. Slightly negative near zero; NaN at step 1.
@@ -130,3 +154,71 @@ def singular_entropy(values: Array) -> float:
     if source.dtype != _c.F64:
         raise TypeError(f"{name} must be of float64")
     return _double(_c.lib.steepest_singular_entropy, source.address, size(source))
+
+
+def rms(x: Array | Sequence[Array], *, threads: int | None = None) -> float:
+    """sqrt(mean x^2) over all elements of an array or of a list of arrays, as grad_norm sums them.
+
+    0 without elements, NaN with elements that are not finite.
+    """
+    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    views = [dense(view(array, f"rms: x[{i}]")) for i, array in enumerate(arrays)]
+    vectors = _c.new_array(_c.Vector, len(views))
+    for vector, array in zip(vectors, views):
+        vector.count = size(array)
+        vector.data = array.address
+        vector.dtype = array.dtype
+    result = c_double()
+    _c.check(
+        _c.lib.steepest_rms(_c.context(threads), vectors, len(vectors), ctypes.byref(result), None)
+    )
+    return result.value
+
+
+def spectral_norm(x: Array, *, threads: int | None = None) -> float:
+    """The largest singular value of a matrix, exactly, as singular_values computes it."""
+    source = view(x, "spectral_norm: x")
+    rows, cols, ld = matrix(source)
+    return _double(
+        _c.lib.steepest_spectral_norm,
+        _c.context(threads),
+        rows,
+        cols,
+        source.dtype,
+        source.address,
+        ld,
+    )
+
+
+class SpectralBounds(NamedTuple):
+    """lower <= the largest singular value <= upper; lower is the estimate to use."""
+
+    lower: float
+    upper: float
+
+
+def spectral_norm_bounds(
+    x: Array, tolerance: float = 0.01, *, threads: int | None = None
+) -> SpectralBounds:
+    """Proven bounds of the largest singular value, upper <= (1 + tolerance) lower, without a
+    decomposition: Lanczos' method finds the lower one, a Cholesky factorisation proves the upper.
+
+    x: as in msign. tolerance: from 1e-6 to 1. NonfiniteError: x has a NaN or infinity.
+    """
+    source = view(x, "spectral_norm_bounds: x")
+    rows, cols, ld = matrix(source)
+    lower, upper = c_double(), c_double()
+    _c.check(
+        _c.lib.steepest_spectral_norm_bounds(
+            _c.context(threads),
+            rows,
+            cols,
+            source.dtype,
+            source.address,
+            ld,
+            number(tolerance, "spectral_norm_bounds: tolerance"),
+            ctypes.byref(lower),
+            ctypes.byref(upper),
+        )
+    )
+    return SpectralBounds(lower.value, upper.value)

@@ -92,3 +92,43 @@ def test_config(capsys):
     steepest.show_config()
     assert config["build"] in capsys.readouterr().out
     steepest.trim()
+
+
+def test_second_order():
+    # The published steady value for normal gradients, and what heavy tails do to it.
+    assert steepest.adam_update_rms_second_order(0.9, 0.95) == pytest.approx(0.2258, abs=5e-5)
+    assert steepest.adam_update_rms_second_order(0.9, 0.95, kurtosis=6) == pytest.approx(
+        0.2203, abs=5e-5
+    )
+    assert steepest.adam_update_rms_second_order(0.9, 0.95, step=1) == 1
+    for options, name in [({"beta2": 1.0}, "beta2"), ({"kurtosis": 0.5}, "kurtosis")]:
+        with pytest.raises(ValueError, match=name):
+            steepest.adam_update_rms_second_order(**options)
+
+
+@given(shapes=st.lists(st.integers(0, 40), max_size=4), seed=seeds)
+def test_rms(shapes, seed):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    values = np.concatenate([np.zeros(0), *arrays])
+    expected = np.sqrt(np.mean(values**2)) if values.size else 0
+    assert steepest.rms(arrays) == pytest.approx(expected, rel=1e-6)
+    if arrays:
+        assert steepest.rms(arrays[0]) == steepest.rms(arrays[:1])
+    with pytest.raises(ValueError, match="not contiguous"):
+        steepest.rms(np.ones(6)[::2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (1, 4), (0, 3), (60, 90)])
+def test_spectral_norm(dtype, shape):
+    x = strided(np.random.default_rng(13).standard_normal(shape), DTYPES[dtype], 2)
+    expected = np.linalg.norm(f64(x), 2) if x.size else 0
+    assert steepest.spectral_norm(x) == pytest.approx(expected, rel=1e-13)
+    for tolerance in (0.1, 0.001):
+        lower, upper = steepest.spectral_norm_bounds(x, tolerance)
+        assert lower <= expected * (1 + 1e-15)
+        assert expected <= upper * (1 + 1e-15)
+        assert upper <= (1 + tolerance) * lower
+    with pytest.raises(ValueError, match="tolerance"):
+        steepest.spectral_norm_bounds(x, 2)

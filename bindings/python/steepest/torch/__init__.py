@@ -4,11 +4,21 @@
 optimizer = steepest.torch.AdamW(model.parameters(), lr=3e-4)      # torch.optim.AdamW
 optimizer = steepest.torch.Muon(matrices, lr=0.02)                 # torch.optim.Muon
 optimizer = steepest.torch.MuonAdamW(model, lr=3e-4)               # Muon where it belongs
+scheduler = steepest.torch.ScheduleLR(optimizer, 1000, "cosine", warmup_steps=50)
 """
 
 from ._optimizer import Optimizer
 from .adamw import AdamW
 from .muon import Muon
 from .muon_adamw import MuonAdamW, split_parameters
+from .schedule import ArrayLR, ScheduleLR
 
-__all__ = ["AdamW", "Muon", "MuonAdamW", "Optimizer", "split_parameters"]
+__all__ = [
+    "AdamW",
+    "ArrayLR",
+    "Muon",
+    "MuonAdamW",
+    "Optimizer",
+    "ScheduleLR",
+    "split_parameters",
+]
