@@ -184,9 +184,8 @@ steepest_status spectral_bounds(steepest_context& context, int64_t rows, int64_t
   const bool consistent = (context.flags & STEEPEST_FLAG_CONSISTENT) != 0;
   const auto& tables = context.tables->linalg;
   const auto& kernels = (consistent ? tables.exact : tables.fast).of<double>();
-  if (linalg::pack(context, kernels, linalg::tile_source<double>{{s.copy, rows, cols, cols}},
-                   s.products) != STEEPEST_OK ||
-      linalg::gram(context, kernels, s.products, s.r) != STEEPEST_OK ||
+  const linalg::tile_source<double> source = {{s.copy, rows, cols, cols}};
+  if (linalg::gram(context, kernels, &source, s.products, s.r) != STEEPEST_OK ||
       linalg::make_full(context, kernels, layout, s.r) != STEEPEST_OK)
     return failed();
 
