@@ -41,6 +41,13 @@ class contest {
     rivals_.push_back({std::move(group), std::move(name), {std::move(run), scale}, {}});
   }
 
+  // Rounds count where `holds` is true before and after them; others are repeated, some times.
+  // `keep_busy` works on all threads for so many milliseconds, in place of a rest.
+  void set_condition(std::function<bool()> holds, std::function<void(int)> keep_busy) {
+    condition_ = std::move(holds);
+    keep_busy_ = std::move(keep_busy);
+  }
+
   void run(benchmark::State& state) {
     subject_.calls = calls_per_sample(subject_.run);
     for (rival& each : rivals_) each.side.calls = calls_per_sample(each.side.run);
@@ -48,9 +55,7 @@ class contest {
     for (auto _ : state) {
       double subject_seconds = 0;
       for (rival& each : rivals_) {
-        if (subject_first) time(subject_);
-        time(each.side);
-        if (!subject_first) time(subject_);
+        time_both(each, subject_first);
         each.ratios.push_back(each.side.seconds.back() / subject_.seconds.back());
         subject_seconds += subject_.seconds.back();
       }
@@ -89,8 +94,26 @@ class contest {
     }
   }
 
+  void time_both(rival& other, bool subject_first) {
+    constexpr int most_attempts = 12;
+    for (int attempt = 1;; ++attempt) {
+      if (subject_first) time(subject_);
+      bool held = !condition_ || condition_();
+      time(other.side);
+      if (!subject_first) time(subject_);
+      held = held && (!condition_ || condition_());
+      rounds_held_ += held;
+      if (held || attempt == most_attempts) return;
+      subject_.seconds.pop_back();
+      other.side.seconds.pop_back();
+    }
+  }
+
   void time(side& one) const {
-    if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
+    if (keep_busy_)
+      keep_busy_(rest_);
+    else if (threads_ > 1)
+      std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
     // What fits the caches shall be there, and the side's own threads awake: on a virtual machine
     // waking another core takes milliseconds.
     if (threads_ > 1)
@@ -101,10 +124,14 @@ class contest {
     one.seconds.push_back(seconds_for(one.run, one.calls) / calls * one.scale);
   }
 
-  // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio,
-  // G_ratio_q1 and G_ratio_q3 the median and quartiles of its ratios.
+  // Counters: seconds, the subject's; rounds_held, the share of rounds for which the condition
+  // held; for each group G of rivals G_seconds, and in G_ratio, G_ratio_q1 and G_ratio_q3 the
+  // median and quartiles of its ratios.
   void report(benchmark::State& state) const {
     state.counters["seconds"] = quantile(subject_.seconds, 0.5);
+    if (condition_)
+      state.counters["rounds_held"] =
+          static_cast<double>(rounds_held_) / static_cast<double>(subject_.seconds.size());
     std::string label;
     for (const rival& each : rivals_) {
       if (!fastest_of_group(each)) continue;
@@ -127,6 +154,9 @@ class contest {
   int rest_;
   side subject_;
   std::vector<rival> rivals_;
+  std::function<bool()> condition_;
+  std::function<void(int)> keep_busy_;
+  int64_t rounds_held_ = 0;
 };
 
 }  // namespace bench

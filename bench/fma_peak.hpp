@@ -5,6 +5,7 @@
 #include <steepest/steepest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 
 #include "contest.hpp"
@@ -99,6 +100,30 @@ inline fma_loop fma_loop_of([[maybe_unused]] steepest_isa level) {
 #else
   return fma_generic;
 #endif
+}
+
+// Only rounds count in which all threads had a core each. A virtual machine's host may put two of
+// its processors on one core, and does so after they were idle; then two threads are no faster than
+// one, even with a loop on registers. So the threads are kept busy between the contenders.
+inline void require_cores(contest& contest, thread_pool& pool) {
+  if (pool.threads() == 1) return;
+  constexpr int64_t flops = 100'000'000;  // about a millisecond
+  const auto on_all = [&pool, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
+    pool.run([loop](int) { benchmark::DoNotOptimize(loop(flops)); });
+  };
+  const auto seconds = [](const auto& run) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  contest.set_condition(
+      [=, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
+        const double alone = seconds([&] { benchmark::DoNotOptimize(loop(flops)); });
+        return seconds(on_all) < 1.12 * alone;
+      },
+      [=](int milliseconds) {
+        for (double elapsed = 0; elapsed < 1e-3 * milliseconds;) elapsed += seconds(on_all);
+      });
 }
 
 // Operations, of f32 and of bf16 products.
