@@ -42,11 +42,7 @@ class contest {
   }
 
   // Rounds count where `holds` is true before and after them; others are repeated, some times.
-  // `keep_busy` works on all threads for so many milliseconds, in place of a rest.
-  void set_condition(std::function<bool()> holds, std::function<void(int)> keep_busy) {
-    condition_ = std::move(holds);
-    keep_busy_ = std::move(keep_busy);
-  }
+  void set_condition(std::function<bool()> holds) { condition_ = std::move(holds); }
 
   void run(benchmark::State& state) {
     subject_.calls = calls_per_sample(subject_.run);
@@ -110,10 +106,7 @@ class contest {
   }
 
   void time(side& one) const {
-    if (keep_busy_)
-      keep_busy_(rest_);
-    else if (threads_ > 1)
-      std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
+    if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
     // What fits the caches shall be there, and the side's own threads awake: on a virtual machine
     // waking another core takes milliseconds.
     if (threads_ > 1)
@@ -155,7 +148,6 @@ class contest {
   side subject_;
   std::vector<rival> rivals_;
   std::function<bool()> condition_;
-  std::function<void(int)> keep_busy_;
   int64_t rounds_held_ = 0;
 };
 

@@ -102,28 +102,22 @@ inline fma_loop fma_loop_of([[maybe_unused]] steepest_isa level) {
 #endif
 }
 
-// Only rounds count in which all threads had a core each. A virtual machine's host may put two of
-// its processors on one core, and does so after they were idle; then two threads are no faster than
-// one, even with a loop on registers. So the threads are kept busy between the contenders.
+// Only rounds count in which all threads had a core each. The host of a virtual machine may give
+// two of its processors one core for some time; then two threads are no faster than one, even with
+// a loop on registers.
 inline void require_cores(contest& contest, thread_pool& pool) {
   if (pool.threads() == 1) return;
-  constexpr int64_t flops = 100'000'000;  // about a millisecond
-  const auto on_all = [&pool, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
-    pool.run([loop](int) { benchmark::DoNotOptimize(loop(flops)); });
-  };
-  const auto seconds = [](const auto& run) {
-    const auto start = std::chrono::steady_clock::now();
-    run();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
-  contest.set_condition(
-      [=, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
-        const double alone = seconds([&] { benchmark::DoNotOptimize(loop(flops)); });
-        return seconds(on_all) < 1.12 * alone;
-      },
-      [=](int milliseconds) {
-        for (double elapsed = 0; elapsed < 1e-3 * milliseconds;) elapsed += seconds(on_all);
-      });
+  contest.set_condition([&pool, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
+    constexpr int64_t flops = 100'000'000;  // about a millisecond
+    const auto run = [loop](int) { benchmark::DoNotOptimize(loop(flops)); };
+    const auto seconds = [](const auto& call) {
+      const auto start = std::chrono::steady_clock::now();
+      call();
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    const double alone = seconds([&] { run(0); });
+    return seconds([&] { pool.run(run); }) < 1.12 * alone;
+  });
 }
 
 // Operations, of f32 and of bf16 products.
