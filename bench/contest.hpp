@@ -41,6 +41,9 @@ class contest {
     rivals_.push_back({std::move(group), std::move(name), {std::move(run), scale}, {}});
   }
 
+  // Rounds count where `holds` is true before and after them; others are repeated, some times.
+  void set_condition(std::function<bool()> holds) { condition_ = std::move(holds); }
+
   void run(benchmark::State& state) {
     subject_.calls = calls_per_sample(subject_.run);
     for (rival& each : rivals_) each.side.calls = calls_per_sample(each.side.run);
@@ -48,9 +51,7 @@ class contest {
     for (auto _ : state) {
       double subject_seconds = 0;
       for (rival& each : rivals_) {
-        if (subject_first) time(subject_);
-        time(each.side);
-        if (!subject_first) time(subject_);
+        time_both(each, subject_first);
         each.ratios.push_back(each.side.seconds.back() / subject_.seconds.back());
         subject_seconds += subject_.seconds.back();
       }
@@ -89,6 +90,21 @@ class contest {
     }
   }
 
+  void time_both(rival& other, bool subject_first) {
+    constexpr int most_attempts = 12;
+    for (int attempt = 1;; ++attempt) {
+      if (subject_first) time(subject_);
+      bool held = !condition_ || condition_();
+      time(other.side);
+      if (!subject_first) time(subject_);
+      held = held && (!condition_ || condition_());
+      rounds_held_ += held;
+      if (held || attempt == most_attempts) return;
+      subject_.seconds.pop_back();
+      other.side.seconds.pop_back();
+    }
+  }
+
   void time(side& one) const {
     if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
     // What fits the caches shall be there, and the side's own threads awake: on a virtual machine
@@ -101,10 +117,14 @@ class contest {
     one.seconds.push_back(seconds_for(one.run, one.calls) / calls * one.scale);
   }
 
-  // Counters: seconds, the subject's; for each group G of rivals G_seconds, and in G_ratio,
-  // G_ratio_q1 and G_ratio_q3 the median and quartiles of its ratios.
+  // Counters: seconds, the subject's; rounds_held, the share of rounds for which the condition
+  // held; for each group G of rivals G_seconds, and in G_ratio, G_ratio_q1 and G_ratio_q3 the
+  // median and quartiles of its ratios.
   void report(benchmark::State& state) const {
     state.counters["seconds"] = quantile(subject_.seconds, 0.5);
+    if (condition_)
+      state.counters["rounds_held"] =
+          static_cast<double>(rounds_held_) / static_cast<double>(subject_.seconds.size());
     std::string label;
     for (const rival& each : rivals_) {
       if (!fastest_of_group(each)) continue;
@@ -127,6 +147,8 @@ class contest {
   int rest_;
   side subject_;
   std::vector<rival> rivals_;
+  std::function<bool()> condition_;
+  int64_t rounds_held_ = 0;
 };
 
 }  // namespace bench

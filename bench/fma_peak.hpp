@@ -5,6 +5,7 @@
 #include <steepest/steepest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 
 #include "contest.hpp"
@@ -99,6 +100,24 @@ inline fma_loop fma_loop_of([[maybe_unused]] steepest_isa level) {
 #else
   return fma_generic;
 #endif
+}
+
+// Only rounds count in which all threads had a core each. The host of a virtual machine may give
+// two of its processors one core for some time; then two threads are no faster than one, even with
+// a loop on registers.
+inline void require_cores(contest& contest, thread_pool& pool) {
+  if (pool.threads() == 1) return;
+  contest.set_condition([&pool, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
+    constexpr int64_t flops = 100'000'000;  // about a millisecond
+    const auto run = [loop](int) { benchmark::DoNotOptimize(loop(flops)); };
+    const auto seconds = [](const auto& call) {
+      const auto start = std::chrono::steady_clock::now();
+      call();
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    const double alone = seconds([&] { run(0); });
+    return seconds([&] { pool.run(run); }) < 1.12 * alone;
+  });
 }
 
 // Operations, of f32 and of bf16 products.

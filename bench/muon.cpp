@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Muon step of a whole model, against the multiply-add limit of the cores and against msign of
-// the same matrices alone.
+// A Muon step of a whole model or a list of small and large matrices, against the multiply-add
+// limit of the cores and against msign of the same matrices alone.
 #include <cstdint>
 #include <string>
 
@@ -12,22 +12,22 @@
 namespace {
 
 // Of the default method, three poles, as in msign.cpp.
-bench::operations useful(bool bf16) {
+bench::operations useful(const bench::muon_model& model, bool bf16) {
   double products = 0;
   double inverses = 0;
-  for (const auto& size : bench::gpt2_matrices) {
+  for (const auto& size : model.matrices) {
     const auto n = static_cast<double>(std::min(size.rows, size.cols));
     const auto m = static_cast<double>(std::max(size.rows, size.cols));
-    products += bench::gpt2_layers * 3 * n * n * m;
-    inverses += bench::gpt2_layers * 3 * n * n * n;
+    products += static_cast<double>(model.layers) * 3 * n * n * m;
+    inverses += static_cast<double>(model.layers) * 3 * n * n * n;
   }
   if (bf16) return {inverses, products};
   return {inverses + products};
 }
 
-void compare(benchmark::State& state, bool bf16, int threads) {
-  bench::muon_problem problem(bf16 ? STEEPEST_BF16 : STEEPEST_F32, threads);
-  const bench::operations flops = useful(bf16);
+void compare(benchmark::State& state, const bench::muon_model& model, bool bf16, int threads) {
+  bench::muon_problem problem(bf16 ? STEEPEST_BF16 : STEEPEST_F32, threads, model);
+  const bench::operations flops = useful(model, bf16);
   state.counters["threads"] = threads;
   state.counters["flops"] = flops.f32 + flops.bf16;
   bench::contest contest(threads, [&] { problem.step(); });
@@ -40,17 +40,18 @@ void compare(benchmark::State& state, bool bf16, int threads) {
 
 void add(bool quick) {
   const int all = bench::all_threads();
-  for (const bool bf16 : {false, true}) {
-    if (bf16 && !bench::has_bf16_products()) continue;
-    for (const int threads : {1, all}) {
-      const std::string name = std::string("muon/") + (bf16 ? "bf16" : "f32") +
-                               "/gpt2_124m/threads:" + std::to_string(threads);
-      benchmark::RegisterBenchmark(name.c_str(), compare, bf16, threads)
-          ->Iterations(quick ? 2 : 3)
-          ->UseManualTime();
-      if (all == 1) break;
+  for (const bench::muon_model* const model : {&bench::gpt2_124m, &bench::mixed})
+    for (const bool bf16 : {false, true}) {
+      if (bf16 && !bench::has_bf16_products()) continue;
+      for (const int threads : {1, all}) {
+        const std::string name = std::string("muon/") + (bf16 ? "bf16" : "f32") + '/' +
+                                 model->name + "/threads:" + std::to_string(threads);
+        benchmark::RegisterBenchmark(name.c_str(), compare, *model, bf16, threads)
+            ->Iterations(quick ? 2 : 3)
+            ->UseManualTime();
+        if (all == 1) break;
+      }
     }
-  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // What the Muon benchmark and its counterpart of peers/muon.py have in common.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -9,21 +10,45 @@
 
 namespace bench {
 
-// The hidden matrices of GPT-2 124M, out x in: query-key-value, projection, and the two of the MLP,
-// in each of 12 layers.
-inline constexpr int64_t gpt2_layers = 12;
-inline constexpr struct {
-  int64_t rows, cols;
-} gpt2_matrices[] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}};
+struct muon_model {
+  const char* name;
+  int64_t layers;
+  struct shape {
+    int64_t rows, cols;
+  };
+  std::vector<shape> matrices;  // of a layer, out x in
+};
+
+// The hidden matrices of GPT-2 124M: query-key-value, projection, and the two of the MLP.
+inline const muon_model gpt2_124m = {
+    "gpt2_124m", 12, {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}}};
+
+// Half of the operations in a few matrices that go on all threads, the rest in many that go one on
+// each.
+inline const muon_model mixed = {"mixed",
+                                 4,
+                                 {{64, 64},
+                                  {512, 512},
+                                  {256, 256},
+                                  {768, 64},
+                                  {128, 512},
+                                  {256, 1024},
+                                  {256, 256},
+                                  {16, 768},
+                                  {256, 256},
+                                  {1024, 64},
+                                  {256, 1024},
+                                  {128, 128}}};
 
 class muon_problem {
  public:
-  muon_problem(steepest_dtype compute, int threads) : context_(threads) {
+  muon_problem(steepest_dtype compute, int threads, const muon_model& model = gpt2_124m)
+      : model_(model), context_(threads) {
     openblas_set_num_threads(threads);
     msign_.compute_dtype = compute;
     config_.msign = &msign_;
-    for (int64_t layer = 0; layer < gpt2_layers; ++layer)
-      for (const auto& size : gpt2_matrices) {
+    for (int64_t layer = 0; layer < model.layers; ++layer)
+      for (const auto& size : model.matrices) {
         grads_.push_back(gaussian_matrix(size.rows, size.cols, grads_.size() + 1));
         params_.emplace_back(grads_.back().size());
         momenta_.emplace_back(grads_.back().size());
@@ -34,8 +59,8 @@ class muon_problem {
         tensor.grad = grads_.back().data();
         tensor.momentum = momenta_.back().data();
         tensors_.push_back(tensor);
+        out_.resize(std::max(out_.size(), grads_.back().size()));
       }
-    out_.resize(std::size_t{3072} * 768);
   }
 
   void step() {
@@ -59,7 +84,7 @@ class muon_problem {
     config.scale_mode = STEEPEST_SCALE_NONE;
     config.grad_scale = -1;
     sign_error error;
-    for (std::size_t i = 0; i < std::size(gpt2_matrices); ++i) {
+    for (std::size_t i = 0; i < model_.matrices.size(); ++i) {
       std::vector<float> param(grads_[i].size());
       std::vector<float> momentum(grads_[i].size());
       steepest_muon_tensor tensor = tensors_[i];
@@ -74,6 +99,7 @@ class muon_problem {
   const library_context& context() const { return context_; }
 
  private:
+  const muon_model& model_;
   library_context context_;
   steepest_msign_config msign_ = STEEPEST_MSIGN_CONFIG_INIT;
   steepest_muon_config config_ = STEEPEST_MUON_CONFIG_INIT;

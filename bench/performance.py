@@ -101,10 +101,13 @@ def parts_table(benchmarks, counts):
         if len(counts) > 1:
             pair = [runs[t]["seconds"] for t in counts if t in runs]
             row.append(f"{pair[0] / pair[1]:.2f}" if len(pair) == 2 else "")
+            held = runs.get(counts[-1], {}).get("rounds_held")
+            row.append("" if held is None else percent(held))
         rows.append(row)
     headers = ["part", "matrix"] + per_thread("share of peak", counts)
     headers += per_thread("OpenBLAS alone", counts)
-    return table(headers + [f"{counts[-1]} threads / 1"] * (len(counts) > 1), rows)
+    last = [f"{counts[-1]} threads / 1", "rounds on all cores"]
+    return table(headers + last * (len(counts) > 1), rows)
 
 
 def milliseconds(benchmark):

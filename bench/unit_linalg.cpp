@@ -153,6 +153,7 @@ void compare(benchmark::State& state, const part& part, shape size, int threads)
   state.counters["cols"] = m;
   state.counters["threads"] = threads;
   state.counters["flops"] = flops;
+  const bool rival = part.level == STEEPEST_ISA_AUTO && !part.bf16;
   bench::contest contest(
       threads,
       [&] {
@@ -160,12 +161,13 @@ void compare(benchmark::State& state, const part& part, shape size, int threads)
         : part.what == operation::product ? of.product()
                                           : of.inverses();
       },
-      40);
+      rival ? 40 : 2);
   bench::thread_pool pool(threads);
   const bench::operations useful =
       part.bf16 ? bench::operations{0, flops} : bench::operations{flops};
   bench::add_peak(contest, pool, useful, part.level);
-  if (part.level == STEEPEST_ISA_AUTO && !part.bf16)
+  bench::require_cores(contest, pool);
+  if (rival)
     contest.add_rival("openblas", "", [&] {
       part.what == operation::gram      ? of.blas_gram()
       : part.what == operation::product ? of.blas_product()

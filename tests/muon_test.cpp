@@ -497,6 +497,41 @@ TEST(muon, threads_and_executors_do_not_matter) {
   }
 }
 
+// Small matrices of a list go one per thread, in an order of their own; large ones on all threads.
+TEST(muon, threads_do_not_matter_for_mixed_lists) {
+  random_source random(212);
+  const std::vector<muon_layout> layouts = {
+      layout_of(40, 60),  layout_of(300, 320), layout_of(256, 256), layout_of(7, 500),
+      layout_of(200, 90), layout_of(600, 280), layout_of(1, 9),     layout_of(256, 256)};
+  std::vector<muon_matrices> before;
+  for (const muon_layout& layout : layouts) before.push_back(random_matrices(random, layout));
+  const steepest_muon_config config = telling_config();
+  std::vector<muon_matrices> expected = before;
+  std::vector<steepest_step_stats> expected_stats(before.size(), empty_stats());
+  for (std::size_t i = 0; i < before.size(); ++i)
+    ASSERT_OK(run_muon(make_context().get(), config, expected[i], &expected_stats[i]));
+  const auto expect_same = [&](steepest_context* context) {
+    std::vector<muon_matrices> matrices = before;
+    std::vector<steepest_step_stats> stats(before.size(), empty_stats());
+    std::vector<steepest_muon_tensor> tensors;
+    for (muon_matrices& each : matrices) tensors.push_back(each.tensor());
+    ASSERT_OK(steepest_muon_step(context, &config, tensors.data(),
+                                 static_cast<std::int64_t>(tensors.size()), nullptr, stats.data()));
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      SCOPED_TRACE(i);
+      EXPECT_TRUE(same_bits(matrices[i], expected[i]));
+    }
+    EXPECT_TRUE(same_bits(stats, expected_stats));
+  };
+  for (const std::int32_t threads : {1, 2, 3, 8}) {
+    SCOPED_TRACE(threads);
+    expect_same(make_context({.threads = threads}).get());
+    reversed_executor own(threads);
+    const steepest_executor executor = own.interface();
+    expect_same(make_context({.executor = &executor}).get());
+  }
+}
+
 TEST(muon, levels_agree_within_rounding) {
   random_source random(212);
   const muon_matrices before = random_matrices(random, layout_of(40, 130));

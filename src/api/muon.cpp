@@ -261,6 +261,7 @@ class muon_call {
     jobs_ = memory.take<muon_job>(count_);
     groups_ = memory.take<group>(group_count_);
     outcomes_ = memory.take<muon_outcome>(count_);
+    order_ = memory.take<int64_t>(count_);
     auto* ranges = memory.take<memory_range>(count_ * buffers_per_tensor);
     auto* keys = memory.take<range_key>(count_ * buffers_per_tensor);
     if (const auto status = prepare(*context, ranges, keys); status != STEEPEST_OK) return status;
@@ -299,6 +300,7 @@ class muon_call {
     memory.plan<muon_job>(count_);
     memory.plan<group>(group_count_);
     memory.plan<muon_outcome>(count_);
+    memory.plan<int64_t>(count_);
     memory.plan<memory_range>(count_ * buffers_per_tensor);
     memory.plan<range_key>(count_ * buffers_per_tensor);
     return STEEPEST_OK;
@@ -331,7 +333,7 @@ class muon_call {
     bool skip = false;
     if (const auto status = scan(context, skip); status != STEEPEST_OK) return status;
     if (!skip)
-      if (const auto status = muon_run_list(context, schedule_, jobs_, count_, scratch_,
+      if (const auto status = muon_run_list(context, schedule_, jobs_, count_, scratch_, order_,
                                             stats != nullptr, outcomes_);
           status != STEEPEST_OK)
         return failed_in(function_, status);
@@ -382,6 +384,7 @@ class muon_call {
   muon_job* jobs_ = nullptr;
   group* groups_ = nullptr;
   muon_outcome* outcomes_ = nullptr;
+  int64_t* order_ = nullptr;
 };
 
 steepest_status scale_factor(int32_t mode, double value, int64_t fan_out, int64_t fan_in,

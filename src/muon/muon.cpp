@@ -391,6 +391,17 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
 
 }  // namespace
 
+namespace {
+
+// About as many as msign of the job takes, but for a factor that all have.
+double operations(const muon_job& job) {
+  const auto n = static_cast<double>(std::min(job.rows, job.cols));
+  const auto m = static_cast<double>(std::max(job.rows, job.cols));
+  return n * n * (m + n);
+}
+
+}  // namespace
+
 void muon_schedule::add(const steepest_context& context, const muon_job& job) {
   const size_t bytes = muon_bytes(context, job);
   const bool small = is_small(job.rows, job.cols);
@@ -406,7 +417,7 @@ size_t muon_schedule::bytes(const steepest_context& context) const {
 
 steepest_status muon_run_list(steepest_context& context, const muon_schedule& schedule,
                               const muon_job* jobs, int64_t count, std::byte* memory,
-                              bool with_stats, muon_outcome* outcomes) {
+                              int64_t* order, bool with_stats, muon_outcome* outcomes) {
   const auto run = [&](int64_t i, std::byte* scratch_memory) {
     muon_outcome& outcome = outcomes[i];
     if (jobs[i].rows == 0 || jobs[i].cols == 0) return;
@@ -417,15 +428,27 @@ steepest_status muon_run_list(steepest_context& context, const muon_schedule& sc
   };
   const bool in_parallel = schedule.in_parallel(context);
   const auto alone = [&](int64_t i) { return in_parallel && is_small(jobs[i].rows, jobs[i].cols); };
-  if (in_parallel) {
-    auto small = [&](int64_t i, int32_t worker) {
-      if (alone(i)) run(i, memory + static_cast<size_t>(worker) * schedule.small_bytes);
-    };
-    if (const auto status = parallel_for(context, count, small); status != STEEPEST_OK)
-      return status;
-  }
   for (int64_t i = 0; i < count; ++i)
     if (!alone(i)) run(i, memory);
+  if (in_parallel) {
+    int64_t* end = order;
+    for (int64_t i = 0; i < count; ++i)
+      if (alone(i)) *end++ = i;
+    std::sort(order, end, [&](int64_t a, int64_t b) {
+      const double first = operations(jobs[a]);
+      const double second = operations(jobs[b]);
+      return first != second ? first > second : a < b;
+    });
+    // In this order whatever the order in which the executor takes its tasks.
+    std::atomic<int64_t> next = 0;
+    auto small = [&](int64_t, int32_t worker) {
+      const int64_t turn = next.fetch_add(1, std::memory_order_relaxed);
+      if (turn < end - order)
+        run(order[turn], memory + static_cast<size_t>(worker) * schedule.small_bytes);
+    };
+    if (const auto status = parallel_for(context, end - order, small); status != STEEPEST_OK)
+      return status;
+  }
   for (int64_t i = 0; i < count; ++i)
     if (outcomes[i].status == STEEPEST_E_INTERNAL) return STEEPEST_E_INTERNAL;
   return STEEPEST_OK;

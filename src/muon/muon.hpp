@@ -36,7 +36,7 @@ struct muon_outcome {
   steepest_step_stats stats;  // if they were asked for
 };
 
-// How much of a list goes to one thread each, small matrices first.
+// How much of a list goes to one thread each: small matrices.
 struct muon_schedule {
   int64_t small_count = 0;
   size_t small_bytes = 0;  // scratch memory for one job
@@ -50,11 +50,13 @@ struct muon_schedule {
   size_t bytes(const steepest_context& context) const;
 };
 
-// Runs all jobs with rows and cols > 0. `memory` has the schedule's bytes, aligned to 64. Returns
-// INTERNAL if the executor failed.
+// Runs all jobs with rows and cols > 0: large ones on all threads one after the other, then small
+// ones on one thread each, those with most operations first, so that the threads end together.
+// `memory` has the schedule's bytes, aligned to 64; `order` has `count` elements. Returns INTERNAL
+// if the executor failed.
 steepest_status muon_run_list(steepest_context& context, const muon_schedule& schedule,
                               const muon_job* jobs, int64_t count, std::byte* memory,
-                              bool with_stats, muon_outcome* outcomes);
+                              int64_t* order, bool with_stats, muon_outcome* outcomes);
 
 // Elements of the gradient that are not finite. `memory` has muon_bytes.
 steepest_status muon_nonfinite(steepest_context& context, const muon_job& job, std::byte* memory,
