@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, nargs="+", default=["muon"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--stop-at", type=int, help="stop there, the schedule being for --steps")
+    parser.add_argument("--stop-at", type=int, help="stop there for now; use with --resume")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--context", type=int, default=128)
@@ -195,6 +195,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     options.directory.mkdir(parents=True, exist_ok=True)
     by_seed = [] if options.plot else [train(seed, options) for seed in options.seeds]
+    if options.stop_at and not options.plot:
+        return
     paths = options.plot or [path for per_optimizer in zip(*by_seed) for path in per_optimizer]
     runs = training_figure.read(paths)
     training_figure.print_table(runs)

@@ -71,8 +71,10 @@ def print_table(runs: list[Runs]) -> None:
     for each in runs:
         last = each.held_out()[1][:, -1]
         seeds = " ".join(f"{loss:.3f}" for loss in last)
+        steps = each.steps_to(target)
+        reached = "not reached" if np.isnan(steps) else f"{steps:.0f}"
         print(
-            f"| {each.name} | {statistics.fmean(last):.3f} | {seeds} | {each.steps_to(target):.0f} "
+            f"| {each.name} | {statistics.fmean(last):.3f} | {seeds} | {reached} "
             f"| {each.milliseconds('seconds'):.0f} "
             f"| {each.milliseconds('optimizer_seconds'):.1f} |"
         )
