@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 SEED, N, STEPS, LAST = 0, 20_000, 200, 60
 BETA1, BETA2 = 0.9, 0.95
-TRAINING_STEPS, LR, MICRO_BATCHES = 600, 2e-3, 128
-CHECKPOINTS = (20, 40, 80, 120, 200, 300, 400, 500, 600)
+TRAINING_STEPS, RATES, MICRO_BATCHES = 500, (2e-3, 2e-4), 128
+CHECKPOINTS = (20, 40, 80, 150, 250, 350, 500)
 
 
 def estimates(snrs: list[float], scales: np.ndarray, name: str) -> np.ndarray:
@@ -78,52 +78,64 @@ def unequal_ratios(name: str) -> list[tuple[float, float, float, float]]:
     return rows
 
 
-def direct(training: common.Training, seed: int) -> dict[str, float]:
-    """|mean|^2 / |deviation|^2 of each hidden matrix's gradient, the parameters standing still,
-    from independent batches as large as those of the training."""
+def direct(training: common.Training, seed: int) -> dict[str, tuple[float, float]]:
+    """Of each hidden matrix, the parameters standing still, from independent batches as large as
+    those of the training: |mean|^2 / |deviation|^2, and what the momentum form makes of the same
+    gradients one after the other."""
     generator = torch.Generator().manual_seed(1000 + seed)
-    sums = {name: [torch.zeros_like(p), 0.0] for name, p in training.hidden().items()}
-    for _ in range(MICRO_BATCHES):
+    hidden = training.hidden()
+    totals = {name: torch.zeros_like(p) for name, p in hidden.items()}
+    averages = {name: torch.zeros_like(p) for name, p in hidden.items()}
+    squares = dict.fromkeys(hidden, 0.0)
+    recent = {name: np.zeros(2) for name in hidden}
+    for k in range(1, MICRO_BATCHES + 1):
         training.gradient(generator)
-        for name, p in training.hidden().items():
-            sums[name][0] += p.grad
-            sums[name][1] += p.grad.square().sum().item()
+        for name, p in hidden.items():
+            square = p.grad.square().sum().item()
+            totals[name] += p.grad
+            squares[name] += square
+            averages[name].lerp_(p.grad, 1 - BETA1)
+            if k > MICRO_BATCHES // 2:
+                recent[name] += averages[name].square().sum().item(), square
     result = {}
-    for name, (total, square) in sums.items():
+    for name, total in totals.items():
         k = MICRO_BATCHES
         of_mean = (total / k).square().sum().item()
-        noise = (square / k - of_mean) * k / (k - 1)
-        result[name] = (of_mean - noise / k) / noise  # both unbiased
+        noise = (squares[name] / k - of_mean) * k / (k - 1)
+        m, g = np.sqrt(recent[name])
+        still = steepest.snr_from_momentum(m, g, BETA1)
+        result[name] = ((of_mean - noise / k) / noise, still)  # the first one unbiased
     return result
 
 
-def follow(seed: int) -> list[tuple[int, str, float, float, float]]:
-    """(step, matrix, direct, from u, from m and g) along one run."""
+def follow(job: tuple[int, float]) -> list[tuple[float, int, str, float, float, float, float]]:
+    """(lr, step, matrix, direct, standing still, from u, from m and g) along one run."""
+    seed, lr = job
     training = common.Training(seed)
-    optimizer = common.adamw(training, LR, weight_decay=0.1, track_stats=True)
+    optimizer = common.adamw(training, lr, weight_decay=0.1, track_stats=True)
+    params = list(training.model.parameters())
+    sizes = {name: p.numel() for name, p in training.hidden().items()}
     rows = []
     window: list[dict[str, Any]] = []
     for step in range(1, TRAINING_STEPS + 1):
         training.gradient()
         if step in CHECKPOINTS:
-            state = [p.grad.clone() for p in training.model.parameters()]
+            own = [p.grad.clone() for p in params]
             true = direct(training, seed + step)
-            for p, grad in zip(training.model.parameters(), state):
+            for p, grad in zip(params, own):
                 p.grad = grad
         optimizer.step()
         window.append(optimizer.stats()["params"])
         if step in CHECKPOINTS:
-            for name, value in true.items():
+            for name, (value, still) in true.items():
                 # The mean square over some steps: a single one is noisy.
                 recent = [stats[name] for stats in window[-10:]]
-                numel = training.hidden()[name].numel()
                 u = np.sqrt(np.mean([s["update_rms"] ** 2 for s in recent]))
                 m = np.sqrt(np.mean([s["momentum_rms"] ** 2 for s in recent]))
-                g = np.sqrt(np.mean([s["grad_norm"] ** 2 / numel for s in recent]))
+                g = np.sqrt(np.mean([s["grad_norm"] ** 2 / sizes[name] for s in recent]))
                 from_u = steepest.snr_from_update_rms(u, BETA1, step)
-                rows.append(
-                    (step, name, value, from_u, steepest.snr_from_momentum(m, g, BETA1, step))
-                )
+                from_m = steepest.snr_from_momentum(m, g, BETA1, step)
+                rows.append((lr, step, name, value, still, from_u, from_m))
     return rows
 
 
@@ -137,12 +149,12 @@ def main() -> None:
     rng = np.random.default_rng(SEED + 1)
     for style, name, scale in (
         ("-", "equal scales", np.ones(N)),
-        ("--", "scales e^±1.5", np.exp(1.5 * rng.standard_normal(N))),
+        ("--", "scales of all sizes", np.exp(0.75 * rng.standard_normal(N))),
     ):
         from_u, from_m = estimates(snrs, scale, name)
         equal.plot(snrs, from_u / snrs, "C0" + style, marker="o", ms=3, label=f"‖u‖, {name}")
         equal.plot(snrs, from_m / snrs, "C1" + style, marker="s", ms=3, label=f"‖m‖/‖g‖, {name}")
-        rows += [(name, 0, r, float(a), float(b)) for r, a, b in zip(snrs, from_u, from_m)]
+        rows += [(name, 0, r, "", float(a), float(b)) for r, a, b in zip(snrs, from_u, from_m)]
     said = {0.3: 0.02, 0.5: 0.21, 0.7: 0.95}
     text = ", ".join(
         f"{x}: {wrong} → {steepest.snr_from_update_rms(x):.3f}" for x, wrong in said.items()
@@ -173,47 +185,53 @@ def main() -> None:
         ylabel="SNR", title="half of the coordinates with SNR 0.49, half with 0",
     )  # fmt: skip
     scales.legend()
-    rows += [("half", scale, true, a, b) for scale, true, a, b in unequal.tolist()]
+    rows += [("half", scale, true, "", a, b) for scale, true, a, b in unequal.tolist()]
 
     seeds = (0, 1)
-    runs = common.in_parallel(follow, seeds, "GPT")
+    runs = common.in_parallel(follow, [(seed, lr) for lr in RATES for seed in seeds], "GPT")
     found = [row for run in runs for row in run]
-    names = list(dict.fromkeys(row[1] for row in found))
-    for step in CHECKPOINTS:
-        here = np.array([row[2:] for row in found if row[0] == step])
-        low, middle, high = np.quantile(here, [0.25, 0.5, 0.75], axis=0)
-        for k, (colour, label) in enumerate(
-            (("black", "direct"), ("C0", "from ‖u‖"), ("C1", "from ‖m‖/‖g‖"))
-        ):
-            along.errorbar(
-                step * 1.03 ** (k - 1), middle[k],
-                [[middle[k] - low[k]], [high[k] - middle[k]]], fmt="o", ms=4, color=colour,
-                label=label if step == CHECKPOINTS[0] else None,
-            )  # fmt: skip
+    names = list(dict.fromkeys(row[2] for row in found))
+    for i, lr in enumerate(RATES):
+        for step in CHECKPOINTS:
+            here = np.array([row[3:] for row in found if row[:2] == (lr, step)])
+            low, middle, high = np.quantile(here, [0.25, 0.5, 0.75], axis=0)
+            for k, (marker, label) in enumerate(
+                (("o", "direct"), ("x", "still"), ("^", "from ‖u‖"), ("s", "from ‖m‖/‖g‖"))
+            ):
+                if k == 1:
+                    continue
+                along.errorbar(
+                    step * 1.03 ** (k - 2), middle[k],
+                    [[middle[k] - low[k]], [high[k] - middle[k]]], fmt=marker, ms=4,
+                    color=f"C{i}", mfc="white" if k == 0 else None,
+                    label=f"{label}, lr {lr}" if step == CHECKPOINTS[0] else None,
+                )  # fmt: skip
+        table = np.array([row[3:] for row in found if row[0] == lr])
+        scatter.plot(
+            table[:, 0], table[:, 1], "x", color=f"C{i}", ms=5,
+            label=f"same batches, parameters still, lr {lr}",
+        )  # fmt: skip
+        scatter.plot(table[:, 0], table[:, 3], "s", color=f"C{i}", ms=3, label=f"training, lr {lr}")
     along.axhline(0, color="grey", lw=0.8)
     along.set(
-        xlabel="step", ylabel="SNR of a batch's gradient", yscale="symlog",
+        xlabel="step", ylabel="SNR of a batch's gradient", xscale="log",
         title=f"GPT, {len(names)} hidden matrices, {len(seeds)} seeds: median and quartiles",
     )  # fmt: skip
     along.set_yscale("symlog", linthresh=0.01)
-    along.legend()
-    table = np.array([row[2:] for row in found])
-    scatter.plot(table[:, 0], table[:, 1], "C0o", ms=3, label="from ‖u‖", alpha=0.6)
-    scatter.plot(table[:, 0], table[:, 2], "C1s", ms=3, label="from ‖m‖/‖g‖", alpha=0.6)
+    along.legend(ncols=2, fontsize=7)
     line = np.logspace(-3, 1, 40)
     scatter.plot(line, line, color="grey", lw=0.8)
     scatter.set(
-        xlabel=f"direct, from {MICRO_BATCHES} batches", ylabel="estimate",
-        title="GPT, every matrix at every checkpoint",
+        xlabel=f"direct, from {MICRO_BATCHES} batches", ylabel="from ‖m‖/‖g‖",
+        title="GPT, every matrix at every checkpoint", xscale="log",
     )  # fmt: skip
-    scatter.set_xscale("symlog", linthresh=0.01)
     scatter.set_yscale("symlog", linthresh=0.01)
-    scatter.legend()
-    rows += [(f"gpt {name}", step, *values) for step, name, *values in found]
+    scatter.legend(fontsize=7, loc="lower right")
+    rows += [(f"gpt lr {lr} {name}", step, *values) for lr, step, name, *values in found]
     common.save(
         figure,
         directory / "b_snr",
-        ("part", "step_or_scale", "true_or_direct", "from_update", "from_momentum"),
+        ("part", "step_or_scale", "true_or_direct", "still", "from_update", "from_momentum"),
         rows,
     )
 
