@@ -79,7 +79,7 @@ def number(x):
 def expect(values, tolerance):
     values = np.atleast_1d(np.asarray(values, np.float64)).ravel()
     tolerance = np.atleast_1d(np.asarray(tolerance, np.float64)).ravel()
-    assert tolerance.size in (1, values.size)
+    assert tolerance.size in (1, values.size) and np.all(np.isfinite(tolerance))
     # Three digits are enough of a tolerance; rounded up.
     rounded = [float(f"{1.005 * t:.2e}") if t else 0.0 for t in tolerance]
     return {"values": [number(x) for x in values], "tolerance": rounded}
