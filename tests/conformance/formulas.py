@@ -145,10 +145,12 @@ def newton_schulz(coefficients, steps):
     return f
 
 
-def msign(x, method, steps=0, coefficients="KELLER"):
+def msign(x, method="AUTO", steps=0, coefficients="KELLER"):
     """O and its rank; x is divided by the norm that the method has by default."""
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     rank = int(np.sum(s > 1e-5 * s[0])) if s[0] > 0 else 0
+    if method == "AUTO":  # a vector is divided by its norm
+        method = "SVD" if min(x.shape) == 1 else "RATIONAL"
     if method in ("SVD", "ACCURATE"):
         return u[:, :rank] @ vt[:rank], rank
     if s[0] == 0:
@@ -201,7 +203,7 @@ def muon(arrays, rows, cols, options):
     u = mu * m + weight * g if "NESTEROV" in flags else m
     axis = options.get("block_axis", 0)
     cuts = np.cumsum(options["blocks"])[:-1] if "blocks" in options else []
-    method = {"method": "RATIONAL", **options.get("msign", {})}
+    method = options.get("msign", {})
     updates, signs, errors = [], [], []
     for block in np.split(u, cuts, axis=axis):
         o, _ = msign(block, **method)
