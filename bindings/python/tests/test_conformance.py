@@ -106,7 +106,7 @@ def run_value(case, arrays):
     if function in ("singular_values", "spectral_norm"):
         return {next(iter(case["expected"])): call(arrays["x"])}
     if function == "singular_entropy":
-        return {"entropy": call(arguments["values"])}
+        return {"entropy": call(np.array(arguments["values"]))}
     if function in ("schedule_fill", "schedule_at"):
         return {"lr": call(options.pop("kind"), options.pop("total_steps"), **options)}
     if function in ("schedule_bound", "schedule_optimal"):
