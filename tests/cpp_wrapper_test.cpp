@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// steepest.hpp: the bits of C calls, errors in both forms, lifetimes.
+#include <gtest/gtest.h>
+#include <steepest/steepest.hpp>
+
+#include <array>
+#include <cmath>
+#include <thread>
+
+namespace {
+
+TEST(cpp_wrapper, adamw_is_the_c_call) {
+  steepest::context_options options;
+  options.num_threads = 2;
+  const steepest::context context(options);
+  EXPECT_EQ(context.threads(), 2);
+  EXPECT_GT(context.isa(), 0);
+  std::vector<float> w = {1, -2, 3}, m(3), v(3);
+  const std::array<float, 3> g = {0.1f, 0.2f, -0.3f};
+  auto w2 = w, m2 = m, v2 = v;
+  steepest::adamw_config config;
+  config.lr = 0.1;
+  std::array<steepest::step_stats, 1> stats;
+  const std::array tensors = {steepest::adamw_tensor(w, g, m, v)};
+  EXPECT_EQ(steepest::adamw_step(context, config, tensors, stats), steepest::outcome::stepped);
+  EXPECT_NEAR(stats[0].update_rms, 1, 1e-5);
+
+  steepest_adamw_tensor plain = STEEPEST_ADAMW_TENSOR_INIT;
+  plain.count = 3;
+  plain.param = w2.data();
+  plain.grad = g.data();
+  plain.exp_avg = m2.data();
+  plain.exp_avg_sq = v2.data();
+  ASSERT_EQ(steepest_adamw_step(context.get(), &config, &plain, 1, nullptr), STEEPEST_OK);
+  EXPECT_EQ(w, w2);
+  EXPECT_EQ(m, m2);
+  EXPECT_EQ(v, v2);
+}
+
+TEST(cpp_wrapper, element_types) {
+  std::vector<steepest::bf16> w(2, {0x3f80}), g(2, {0x3f00});
+  std::vector<float> m(2), v(2);
+  steepest::adamw_config config;
+  config.lr = 0.5;
+  steepest::adamw_step(steepest::context::process_wide(), config,
+                       steepest::adamw_tensor(w, std::as_const(g), m, v));
+  EXPECT_EQ(w[0].bits, 0x3efd);  // 1 - .5 (1 + .01) = .495, rounded to .494140625
+  EXPECT_EQ(steepest::dtype_of<steepest::f16>, STEEPEST_F16);
+  static_assert(!steepest::element<int>);
+}
+
+TEST(cpp_wrapper, errors_in_both_forms) {
+  const steepest::context& context = steepest::context::process_wide();
+  std::vector<float> w(2), g(2), m(2), v(2);
+  steepest::adamw_config config;
+  config.beta1 = 2;
+  const std::array tensors = {steepest::adamw_tensor(w, g, m, v)};
+  try {
+    steepest::adamw_step(context, config, tensors);
+    FAIL();
+  } catch (const steepest::error& error) {
+    EXPECT_EQ(error.status(), STEEPEST_E_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(error.what()).find("beta1"), std::string::npos);
+  }
+  const auto result = steepest::nothrow::adamw_step(context, config, tensors);
+  EXPECT_FALSE(result);
+  EXPECT_EQ(result.status(), STEEPEST_E_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(result.error().what()).find("beta1"), std::string::npos);
+  EXPECT_THROW(result.value(), steepest::error);
+
+  std::vector<float> longer(3);
+  EXPECT_THROW(steepest::adamw_tensor(w, longer, m, v), steepest::error);
+  std::vector<steepest::step_stats> stats(2);
+  config.beta1 = 0.9;
+  EXPECT_EQ(steepest::nothrow::adamw_step(context, config, tensors, stats).status(),
+            STEEPEST_E_SHAPE);
+  steepest::context_options options;
+  options.num_threads = -1;
+  EXPECT_THROW(steepest::context{options}, steepest::error);
+  EXPECT_FALSE(steepest::context::create(options));
+  using view = steepest::matrix_view<float>;
+  EXPECT_THROW(view(w, 2, 2), steepest::error);
+  EXPECT_THROW(view(w, 1, 2, 1), steepest::error);
+  EXPECT_THROW(view(w, INT64_MAX, 1, 1), steepest::error);
+  EXPECT_NO_THROW(view(w, 2, 1));
+  EXPECT_NO_THROW(view(longer, 2, 1, 2));
+}
+
+TEST(cpp_wrapper, msign_and_muon) {
+  const steepest::context context;
+  const std::vector<double> x = {3, 0, -1, 0, -2, -1};  // two rows of 2, 3 apart
+  std::vector<double> out(4);
+  steepest::msign_config config;
+  config.method = STEEPEST_MSIGN_SVD;
+  steepest::msign_stats stats;
+  steepest::msign(context, config, {x, 2, 2, 3}, steepest::matrix_view<double>(out, 2, 2), &stats);
+  EXPECT_NEAR(out[0], 1, 1e-14);
+  EXPECT_NEAR(out[3], -1, 1e-14);
+  EXPECT_EQ(stats.rank, 2);
+
+  std::vector<float> w(4), m(4);
+  const std::vector<float> g = {1, 0, 0, 1};
+  steepest::muon_config muon;
+  muon.lr = 1;
+  muon.msign = &config;
+  using view = steepest::matrix_view<float>;
+  const steepest::muon_tensor tensor(view(w, 2, 2), steepest::matrix_view<const float>(g, 2, 2),
+                                     view(m, 2, 2));
+  EXPECT_EQ(steepest::muon_step(context, muon, tensor), steepest::outcome::stepped);
+  EXPECT_NEAR(w[0], -0.2 * std::sqrt(2.0), 1e-6);
+  EXPECT_NEAR(steepest::scale_factor(STEEPEST_SCALE_SQRT_OUT_IN, 0, 9, 4), 1.5, 1e-15);
+  EXPECT_THROW(steepest::scale_factor(17, 0, 9, 4), steepest::error);
+}
+
+TEST(cpp_wrapper, a_skipped_step) {
+  std::vector<float> w(2), g = {1, INFINITY}, m(2), v(2);
+  steepest::adamw_config config;
+  config.flags = STEEPEST_ADAMW_SKIP_NONFINITE;
+  EXPECT_EQ(steepest::adamw_step(steepest::context::process_wide(), config,
+                                 steepest::adamw_tensor(w, g, m, v)),
+            steepest::outcome::skipped);
+  EXPECT_EQ(w[0], 0);
+}
+
+TEST(cpp_wrapper, diagnostics_and_schedules) {
+  const steepest::context context;
+  const std::vector<float> a = {3};
+  const std::vector<double> b = {4};
+  const std::array vectors = {steepest::as_vector(a), steepest::as_vector(b)};
+  EXPECT_DOUBLE_EQ(steepest::grad_norm(context, vectors).norm, 5);
+  EXPECT_DOUBLE_EQ(steepest::rms(context, vectors).norm, std::sqrt(12.5));
+  const std::vector<double> x = {0, 2, -3, 0};
+  const auto view = steepest::matrix_view<const double>(x, 2, 2);
+  EXPECT_NEAR(steepest::singular_values(context, view)[1], 2, 1e-14);
+  EXPECT_NEAR(steepest::spectral_norm(context, view), 3, 1e-14);
+  EXPECT_NEAR(steepest::singular_entropy(std::vector<double>{1, 1}), 1, 1e-14);
+  const double rms = steepest::adam_update_rms(0.9, 0.25);
+  EXPECT_NEAR(steepest::snr_from_update_rms(rms, 0.9, 0), 0.25, 1e-13);
+  EXPECT_TRUE(std::isnan(steepest::snr_from_momentum(0.1, 0.3, 0.9, 1)));
+
+  steepest::schedule schedule(STEEPEST_SCHEDULE_COSINE);
+  schedule.lr = 0.5;
+  std::vector<double> lr(10);
+  steepest::schedule_fill(schedule, lr);
+  EXPECT_EQ(steepest::schedule_at(schedule, 10, 4), lr[3]);
+  const auto best = steepest::schedule_optimal(10, 1, 1.0);
+  EXPECT_NEAR(best.bound, 0.57801, 1e-5);
+  EXPECT_NEAR(steepest::schedule_bound(best.lr, 1, 1.0), best.bound, 1e-14);
+  EXPECT_THROW(steepest::schedule_bound(best.lr, 1, std::vector<double>(3, 1.0)), steepest::error);
+  EXPECT_EQ(steepest::schedule_refine(std::vector<double>(5, 2.0), STEEPEST_REFINE_ADAM)[1], 0.75);
+  EXPECT_THROW(steepest::schedule_optimal(0, 1, 1.0), steepest::error);
+}
+
+TEST(cpp_wrapper, contexts_move_and_are_shared) {
+  steepest::context first;
+  steepest_context* const handle = first.get();
+  const steepest::context second = std::move(first);
+  EXPECT_EQ(second.get(), handle);
+  second.trim();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      std::vector<float> w(100, 1), g(100, 1), m(100), v(100);
+      steepest::adamw_step(second, steepest::adamw_config(), steepest::adamw_tensor(w, g, m, v));
+      EXPECT_NEAR(w[99], 0.999 - 1e-5, 1e-6);
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
