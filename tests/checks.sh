@@ -250,6 +250,8 @@ test_all() {
     check 'types of the Python package' bindings/python/check.sh types
   fi
 
+  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
+
   check 'Clang build' clang_build
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
