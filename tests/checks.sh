@@ -171,6 +171,17 @@ thread_sanitizer_test() {
   env -u STEEPEST_TEST_LONG ctest --preset thread-sanitizer --parallel "$(nproc)"
 }
 
+# The packages want the prefix /usr, which changes no object.
+packages() {
+  local prefix status=0
+  prefix=$(cached CMAKE_INSTALL_PREFIX)
+  rm -rf build/check/packages
+  cmake -DCMAKE_INSTALL_PREFIX=/usr build/release
+  (cd build/release && cpack -G DEB -B ../check/packages) || status=$?
+  cmake -DCMAKE_INSTALL_PREFIX="$prefix" build/release
+  return $status
+}
+
 install_trees() {
   rm -rf build/check/install
   DESTDIR=$PWD/build/check/install/cmake cmake --install build/release
@@ -241,6 +252,14 @@ test_all() {
   for kind in add_subdirectory subproject; do
     check "source tree used by $kind" tests/packaging/check_consumer.sh "$kind" .
   done
+
+  check 'programs that load and unload the library' tests/packaging/check_unload.sh \
+    build/release/libsteepest.so.1
+  check 'Debian packages' packages
+  if_passed 'a program built against the Debian packages' tests/packaging/check_deb.sh \
+    build/check/packages
+  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
+  check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
 
   check 'Python wheel' bindings/python/check.sh wheel
   if [[ $result == passed ]]; then

@@ -2,8 +2,12 @@
 
 const Arrays = Union{AbstractArray,Tuple}
 
-listed(array::AbstractArray{<:Number}) = (array,)
-listed(arrays) = arrays
+@inline view_of(a) = VectorView(sizeof(VectorView), length(a), address("array", a, size(a)),
+    dtype(eltype(a)), 0)
+
+# (one view or a vector of them, their number)
+@inline views(array::AbstractArray{<:Number}) = view_of(array), 1
+views(arrays) = VectorView[view_of(array) for array in arrays], length(arrays)
 
 """
     grad_norm(grads; context = nothing) -> (norm, nonfinite)
@@ -21,17 +25,13 @@ sqrt(mean(x²)) over all elements of an array, or of a vector or tuple of arrays
 """
 rms(arrays::Arrays; context::MaybeContext = nothing) = first(reduction(rms_, arrays, context))
 
-function reduction(f, arrays, context)
-    list = listed(arrays)
+@inline function reduction(f, arrays, context)
     value, nonfinite = Ref(0.0), Ref(Int64(0))
     GC.@preserve arrays context begin
-        vectors = VectorView[
-            VectorView(sizeof(VectorView), length(a), address("array", a, size(a)),
-                dtype(eltype(a)), 0) for a in list
-        ]
+        vectors, count = views(arrays)
         check(ccall(loaded(f), Int32,
-            (Address, Ptr{VectorView}, Int64, Ref{Float64}, Ref{Int64}),
-            handle(context), vectors, length(vectors), value, nonfinite))
+            (Address, Ref{VectorView}, Int64, Ref{Float64}, Ref{Int64}),
+            handle(context), vectors, count, value, nonfinite))
     end
     return value[], nonfinite[]
 end
