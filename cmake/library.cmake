@@ -82,7 +82,8 @@ add_library(steepest_shared SHARED $<TARGET_OBJECTS:steepest_objects>)
 set(map "${CMAKE_CURRENT_SOURCE_DIR}/src/steepest.map")
 set_target_properties(steepest_shared PROPERTIES
   SOVERSION ${STEEPEST_ABI_VERSION} LINK_DEPENDS "${map}")
-target_link_options(steepest_shared PRIVATE "-Wl,--version-script=${map}")
+# nodelete: dlclose would unmap oneTBB while its threads still run.
+target_link_options(steepest_shared PRIVATE "-Wl,--version-script=${map}" -Wl,-z,nodelete)
 # A sanitizer's functions come with the executable.
 if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
   target_link_options(steepest_shared PRIVATE -Wl,--no-undefined)

@@ -172,6 +172,17 @@ thread_sanitizer_test() {
   env -u STEEPEST_TEST_LONG ctest --preset thread-sanitizer --parallel "$(nproc)"
 }
 
+# The packages want the prefix /usr, which changes no object.
+packages() {
+  local prefix status=0
+  prefix=$(cached CMAKE_INSTALL_PREFIX)
+  rm -rf build/check/packages
+  cmake -DCMAKE_INSTALL_PREFIX=/usr build/release
+  (cd build/release && cpack -G DEB -B ../check/packages) || status=$?
+  cmake -DCMAKE_INSTALL_PREFIX="$prefix" build/release
+  return $status
+}
+
 install_trees() {
   rm -rf build/check/install
   DESTDIR=$PWD/build/check/install/cmake cmake --install build/release
@@ -243,6 +254,14 @@ test_all() {
     check "source tree used by $kind" tests/packaging/check_consumer.sh "$kind" .
   done
 
+  check 'programs that load and unload the library' tests/packaging/check_unload.sh \
+    build/release/libsteepest.so.1
+  check 'Debian packages' packages
+  if_passed 'a program built against the Debian packages' tests/packaging/check_deb.sh \
+    build/check/packages
+  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
+  check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
+
   check 'Python wheel' bindings/python/check.sh wheel
   if [[ $result == passed ]]; then
     check 'wheel in a clean environment' bindings/python/check.sh clean
@@ -250,6 +269,8 @@ test_all() {
     check -n 4 'tests of the Python package' bindings/python/check.sh tests
     check 'types of the Python package' bindings/python/check.sh types
   fi
+
+  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
 
   check 'Clang build' clang_build "$([[ ${1:-} == --long ]] && echo ON || echo OFF)"
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang

@@ -82,6 +82,8 @@ case $kind in
   subproject)
     mkdir "$work/subprojects"
     ln -s "$where" "$work/subprojects/steepest"
+    # Read, and nothing fetched, since the directory that it names is there.
+    cp "$where/packaging/steepest.wrap" "$work/subprojects"
     cp "$here/meson/meson.build" "$here/consumer.c" "$work"
     meson setup "$work/build" "$work" --wrap-mode=forcefallback
     meson compile -C "$work/build"

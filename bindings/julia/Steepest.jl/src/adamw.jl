@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+
+const Stats = Union{Nothing,Vector{StepStats}}
+
+# The pointer to `count` initialised statistics, or null.
+@inline statistics(::Nothing, count) = Ptr{StepStats}(C_NULL)
+@inline function statistics(stats::Vector{StepStats}, count)
+    length(stats) == count || resize!(stats, count)
+    fill!(stats, StepStats())
+    return pointer(stats)
+end
+
+"""
+    adamw!(param, grad, exp_avg, exp_avg_sq; step, options...)
+
+One AdamW step in place (Loshchilov & Hutter, arXiv 1711.05101). For each element:
+
+    g  = grad_scale * grad
+    m  = beta1 * m + (1 - beta1) * g            mh = m / (1 - beta1^step)
+    v  = beta2 * v + (1 - beta2) * g^2          vh = v / (1 - beta2^step)
+    u  = mh / (sqrt(vh) + eps)                  0 where the denominator is 0
+    param = param - lr * (u + weight_decay * param)
+
+m is `exp_avg` and v is `exp_avg_sq`, zeros before step 1.
+
+The arrays have one size and no gaps between elements: `Array`s, views of whole columns,
+reinterpreted and reshaped ones. Any mix of Float32, BF16 and Float16, computed in Float32; or all
+Float64. `grad` is only read. No two may overlap.
+
+# Options
+* `step`: the number of this step, from 1. Required.
+* `lr = 1e-3`, `beta1 = 0.9`, `beta2 = 0.999`, `eps = 1e-8`, `weight_decay = 1e-2`
+* `grad_scale = 1.0`: unscaling and clipping as one factor; `grad` is not modified
+* `maximize`: g = -grad_scale * grad. `coupled_l2`: g += weight_decay * param and no other decay.
+  `cautious_decay`: decay only where u * param >= 0 (arXiv 2510.12402)
+* `skip_nonfinite`: if a gradient has a NaN or infinity, nothing at all is updated
+* `consistent`: the same bits on every instruction-set level
+* `max_exp_avg_sq`: AMSGrad's largest v, of `exp_avg_sq`'s type, zeros before step 1
+* `delta`: receives new - old; `param` itself is then only read
+* `stats`: a `Vector{StepStats}`, which gets one for each array
+* `context`: a [`Context`](@ref)
+
+Returns `false` if `skip_nonfinite` skipped the step, else `true`. Nothing is allocated for arrays of
+type `Array` with options as literals or of the types above. A call may come from any thread.
+
+Errors, before anything is written: `DimensionMismatch`, `ArgumentError`, [`SteepestError`](@ref).
+
+    adamw!(list::AdamWList; step, options...)
+
+The same for many arrays in one call, which costs one fork and join of threads: a thousand small
+arrays cost little more than a large one.
+"""
+function adamw!(
+    param::AbstractArray,
+    grad::AbstractArray,
+    exp_avg::AbstractArray,
+    exp_avg_sq::AbstractArray;
+    max_exp_avg_sq::Union{Nothing,AbstractArray} = nothing,
+    delta::Union{Nothing,AbstractArray} = nothing,
+    stats::Stats = nothing,
+    context::MaybeContext = nothing,
+    options...,
+)
+    GC.@preserve param grad exp_avg exp_avg_sq max_exp_avg_sq delta begin
+        tensor = adamw_tensor(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta)
+        config = adamw_config(max_exp_avg_sq !== nothing, delta !== nothing; options...)
+        return adamw_call(context, config, tensor, 1, stats)
+    end
+end
+
+"""
+    AdamWList(params, grads, exp_avgs, exp_avg_sqs; max_exp_avg_sqs = nothing, deltas = nothing)
+
+The arrays of a model for [`adamw!`](@ref): collections of equally many arrays. It keeps them alive
+and holds their addresses: make it once, unless an array is replaced or resized. Two arrays that
+are the same (tied weights) are an error of the step. For parameter groups make a list for each.
+"""
+struct AdamWList
+    tensors::Vector{AdamWTensor}
+    arrays::Vector{Any}
+    amsgrad::Bool
+    emits::Bool
+
+    function AdamWList(params, grads, exp_avgs, exp_avg_sqs; max_exp_avg_sqs = nothing,
+        deltas = nothing)
+        count = length(params)
+        per(name, arrays) =
+            arrays === nothing ? fill(nothing, count) :
+            length(arrays) == count ? arrays : wrong_length(name, length(arrays), count)
+        columns = (params, per("grads", grads), per("exp_avgs", exp_avgs),
+            per("exp_avg_sqs", exp_avg_sqs), per("max_exp_avg_sqs", max_exp_avg_sqs),
+            per("deltas", deltas))
+        tensors = AdamWTensor[adamw_tensor(arrays...) for arrays in zip(columns...)]
+        return new(tensors, Any[array for column in columns for array in column],
+            max_exp_avg_sqs !== nothing, deltas !== nothing)
+    end
+end
+
+Base.length(list::AdamWList) = length(list.tensors)
+
+function adamw!(list::AdamWList; stats::Stats = nothing, context::MaybeContext = nothing,
+    options...)
+    config = adamw_config(list.amsgrad, list.emits; options...)
+    return GC.@preserve list adamw_call(context, config, list.tensors, length(list), stats)
+end
+
+@inline function adamw_tensor(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta)
+    shape = size(param)
+    if max_exp_avg_sq !== nothing && eltype(max_exp_avg_sq) !== eltype(exp_avg_sq)
+        throw(ArgumentError("max_exp_avg_sq must have the element type of exp_avg_sq"))
+    end
+    return AdamWTensor(
+        sizeof(AdamWTensor),
+        length(param),
+        address("param", param, shape),
+        address("grad", grad, shape),
+        address("exp_avg", exp_avg, shape),
+        address("exp_avg_sq", exp_avg_sq, shape),
+        dtype(eltype(param)),
+        dtype(eltype(grad)),
+        dtype(eltype(exp_avg)),
+        dtype(eltype(exp_avg_sq)),
+        C_NULL,
+        max_exp_avg_sq === nothing ? C_NULL : address("max_exp_avg_sq", max_exp_avg_sq, shape),
+        delta === nothing ? C_NULL : address("delta", delta, shape),
+        # An unused one has the type that goes with the others.
+        delta === nothing ? dtype(eltype(param)) : dtype(eltype(delta)),
+        0,
+    )
+end
+
+@inline function adamw_config(
+    amsgrad::Bool,
+    emits::Bool;
+    step::Integer,
+    lr::Real = 1e-3,
+    beta1::Real = 0.9,
+    beta2::Real = 0.999,
+    eps::Real = 1e-8,
+    weight_decay::Real = 1e-2,
+    grad_scale::Real = 1.0,
+    maximize::Bool = false,
+    coupled_l2::Bool = false,
+    cautious_decay::Bool = false,
+    skip_nonfinite::Bool = false,
+    consistent::Bool = false,
+)
+    flags = bit(amsgrad, 0) | bit(maximize, 1) | bit(coupled_l2, 2) | bit(cautious_decay, 3) |
+            bit(skip_nonfinite, 4) | bit(emits, 5) | bit(consistent, 32)
+    return AdamWConfig(sizeof(AdamWConfig), flags, lr, beta1, beta2, eps, weight_decay, grad_scale,
+        step, 0, C_NULL)
+end
+
+const ADAMW_SKIP_NONFINITE = UInt64(1) << 4
+
+# The call, on one tensor or a vector of them: whether it was made.
+@inline function adamw_call(context, config::AdamWConfig, tensors, count, stats)
+    config.flags & ADAMW_SKIP_NONFINITE == 0 ||
+        return adamw_call_or_skip(context, config, tensors, count, stats)
+    adamw_ccall(context, config, tensors, count, stats)
+    return true
+end
+
+@inline function adamw_ccall(context, config, tensors, count, stats)
+    GC.@preserve context stats check(
+        ccall(loaded(adamw_step_), Int32,
+            (Address, Ref{AdamWConfig}, Ref{AdamWTensor}, Int64, Ptr{StepStats}),
+            handle(context), config, tensors, count, statistics(stats, count)),
+    )
+end
+
+@noinline function adamw_call_or_skip(context, c::AdamWConfig, tensors, count, stats)
+    skipped = Ref{Int32}(0)
+    GC.@preserve skipped begin
+        config = AdamWConfig(c.struct_size, c.flags, c.lr, c.beta1, c.beta2, c.eps, c.weight_decay,
+            c.grad_scale, c.step, c.seed, Base.unsafe_convert(Ptr{Int32}, skipped))
+        adamw_ccall(context, config, tensors, count, stats)
+    end
+    return skipped[] == 0
+end
