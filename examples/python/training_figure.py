@@ -114,5 +114,5 @@ def draw(runs: list[Runs], output: Path) -> None:
         axis.set(xlabel="step", ylabel=label)
     axes[1, 0].axhline(0.2, color="grey", linewidth=0.8, linestyle=":")
     axes[1, 1].set_yscale("symlog", linthresh=0.01)
-    figure.savefig(output, dpi=110, metadata={"Software": None})
+    figure.savefig(output, dpi=90, metadata={"Software": None})
     print(output)
