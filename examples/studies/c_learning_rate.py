@@ -34,6 +34,8 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "Muon, unscaled": {"adjust_lr_fn": "none"},
 }
 
+STYLES = ("o-", "s-", "^--", "v:", "o-")
+
 
 class Network(nn.Module):
     """The next character from the last twelve, by hidden layers of all shapes."""
@@ -106,7 +108,7 @@ def main() -> None:
     for axis, decay in zip(axes, DECAYS):
         for i, method in enumerate(METHODS):
             means = [np.mean([r[4] for r in runs if r[:3] == (method, lr, decay)]) for lr in RATES]
-            axis.plot(RATES, means, "o-", color=f"C{i}", ms=4, label=method)
+            axis.plot(RATES, means, STYLES[i], color=f"C{i}", ms=7 - i, label=method)
         axis.set(
             xscale="log", xlabel="lr", ylabel="held-out loss, nats per character",
             title=f"after {STEPS} steps, weight decay {decay}", ylim=(None, 3.3),
@@ -116,7 +118,9 @@ def main() -> None:
     middle = RATES[len(RATES) // 2]
     for i, method in enumerate(METHODS):
         values = [r[5] for r in runs if r[:3] == (method, middle, 0.1)]
-        axes[2].plot(shapes, np.mean(values, axis=0), "o-", color=f"C{i}", ms=4, label=method)
+        axes[2].plot(
+            shapes, np.mean(values, axis=0), STYLES[i], color=f"C{i}", ms=7 - i, label=method
+        )
     axes[2].axhline(PREDICTED, color="grey", ls=":", lw=1)
     axes[2].set(
         yscale="log", xlabel="hidden matrix, fan_out×fan_in",
