@@ -233,6 +233,7 @@ test_all() {
     check "installed by CMake, used by $kind" tests/packaging/check_consumer.sh "$kind" "$prefix"
   done
   prefix=build/check/install/meson$(cached CMAKE_INSTALL_PREFIX)
+  check 'the C++ example fits its data' build/release/examples/fit
   check 'the installed tree can be moved' moved_tree "$prefix"
   for kind in find_package pkg-config meson; do
     check "installed by Meson and moved, used by $kind" tests/packaging/check_consumer.sh "$kind" \
@@ -250,6 +251,13 @@ test_all() {
     check 'types of the Python package' bindings/python/check.sh types
   fi
 
+  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
+  if [[ $result == passed ]]; then
+    check 'Rust crates, with the static library' bindings/rust/check.sh static
+    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
+    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+  fi
+
   check 'Clang build' clang_build
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
@@ -258,6 +266,7 @@ test_all() {
   check 'msign by OpenBLAS, as a build option' openblas_provider
 
   if [[ ${1:-} == --long ]]; then
+    check 'Rust crates, which build the library' bindings/rust/check.sh bundled
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
     check 'ThreadSanitizer build' sanitized_build thread-sanitizer thread
@@ -281,7 +290,7 @@ formatted() {
 short_lines() {
   ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
-    --include=dev
+    --include='*.rs' --include=dev
 }
 
 lint_all() {
