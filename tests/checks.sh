@@ -182,6 +182,13 @@ same_exports() {
     <(tests/abi/abi.sh symbols build/meson/libsteepest.so.1)
 }
 
+# wrapper_header COMPILER: steepest.hpp where there are no exceptions.
+wrapper_header() {
+  echo '#include <steepest/steepest.hpp>' |
+    "$1" -x c++ -std=c++20 -fno-exceptions -pedantic -Wall -Wextra -Wshadow -Wconversion -Werror \
+      -I include -fsyntax-only -
+}
+
 moved_tree() {
   rm -rf build/check/install/moved
   mv "$1" build/check/install/moved
@@ -218,6 +225,7 @@ test_all() {
     for standard in c++11 c++17 c++20; do
       check "header in $standard with $compiler" tests/abi/header.sh "$compiler" "$standard"
     done
+    check "steepest.hpp without exceptions, with $compiler" wrapper_header "$compiler"
   done
 
   check 'debug build' library_build debug
