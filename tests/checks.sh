@@ -194,6 +194,13 @@ same_exports() {
     <(tests/abi/abi.sh symbols build/meson/libsteepest.so.1)
 }
 
+# wrapper_header COMPILER: steepest.hpp where there are no exceptions.
+wrapper_header() {
+  echo '#include <steepest/steepest.hpp>' |
+    "$1" -x c++ -std=c++20 -fno-exceptions -pedantic -Wall -Wextra -Wshadow -Wconversion -Werror \
+      -I include -fsyntax-only -
+}
+
 moved_tree() {
   rm -rf build/check/install/moved
   mv "$1" build/check/install/moved
@@ -230,6 +237,7 @@ test_all() {
     for standard in c++11 c++17 c++20; do
       check "header in $standard with $compiler" tests/abi/header.sh "$compiler" "$standard"
     done
+    check "steepest.hpp without exceptions, with $compiler" wrapper_header "$compiler"
   done
 
   check 'debug build' library_build debug
@@ -245,6 +253,7 @@ test_all() {
     check "installed by CMake, used by $kind" tests/packaging/check_consumer.sh "$kind" "$prefix"
   done
   prefix=build/check/install/meson$(cached CMAKE_INSTALL_PREFIX)
+  check 'the C++ example fits its data' build/release/examples/fit
   check 'the installed tree can be moved' moved_tree "$prefix"
   for kind in find_package pkg-config meson; do
     check "installed by Meson and moved, used by $kind" tests/packaging/check_consumer.sh "$kind" \
@@ -272,6 +281,13 @@ test_all() {
 
   check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
 
+  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
+  if [[ $result == passed ]]; then
+    check 'Rust crates, with the static library' bindings/rust/check.sh static
+    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
+    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+  fi
+
   check 'Clang build' clang_build "$([[ ${1:-} == --long ]] && echo ON || echo OFF)"
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
@@ -280,6 +296,7 @@ test_all() {
   check 'msign by OpenBLAS, as a build option' openblas_provider
 
   if [[ ${1:-} == --long ]]; then
+    check 'Rust crates, which build the library' bindings/rust/check.sh bundled
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
     check 'ThreadSanitizer build' sanitized_build thread-sanitizer thread
@@ -303,7 +320,7 @@ formatted() {
 short_lines() {
   ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
-    --include=dev
+    --include='*.rs' --include=dev
 }
 
 lint_all() {

@@ -68,18 +68,18 @@ fn backpropagate(net: &Network, grad: &mut Network, x: [f32; 2], label: f32) -> 
     let probability = 1.0 / (1.0 + (-y).exp());
     let dy = probability - label;
     grad.b3[0] += dy;
-    let mut d1 = vec![0f32; HIDDEN];
-    for i in 0..HIDDEN {
-        grad.w3[i] += dy * h2[i];
-        let d = dy * net.w3[i] * (1.0 - h2[i] * h2[i]);
+    let mut d1 = [0f32; HIDDEN];
+    for (i, h) in h2.iter().enumerate() {
+        grad.w3[i] += dy * h;
+        let d = dy * net.w3[i] * (1.0 - h * h);
         grad.b2[i] += d;
         for j in 0..HIDDEN {
             grad.w2[i * HIDDEN + j] += d * h1[j];
             d1[j] += d * net.w2[i * HIDDEN + j];
         }
     }
-    for i in 0..HIDDEN {
-        let d = d1[i] * (1.0 - h1[i] * h1[i]);
+    for (i, h) in h1.iter().enumerate() {
+        let d = d1[i] * (1.0 - h * h);
         grad.b1[i] += d;
         grad.w1[2 * i] += d * x[0];
         grad.w1[2 * i + 1] += d * x[1];

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# check.sh [STEP...]: checks the Rust crates, by default with all steps, against the library in
+# build/release:
+#   tests   cargo test, documentation examples included; linked with the shared library
+#   static  the tests of the interface once more, linked with the static library
+#   lint    rustfmt, clippy without warnings, documentation without warnings
+#   example the example trains its model
+#   bundled the library built by steepest-sys itself; takes minutes
+# Status 77: cargo is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+library=$PWD/build/release
+export CARGO_TARGET_DIR=$PWD/build/rust CARGO_NET_OFFLINE=true
+if ! command -v cargo >/dev/null; then
+  echo 'no cargo; Debian has it in the package cargo'
+  exit 77
+fi
+
+on_crates() {
+  cargo "$1" --manifest-path bindings/rust/Cargo.toml "${@:2}"
+}
+
+shared() {
+  STEEPEST_LIB_DIR=$library STEEPEST_LINK=dylib LD_LIBRARY_PATH=$library on_crates "$@"
+}
+
+tests() {
+  shared test --workspace
+}
+
+static() {
+  STEEPEST_LIB_DIR=$library STEEPEST_LINK=static CARGO_TARGET_DIR=$PWD/build/rust-static \
+    on_crates test --package steepest --tests
+}
+
+lint() {
+  if cargo fmt --version >/dev/null 2>&1; then
+    (cd bindings/rust && cargo fmt --all --check)
+  else
+    echo 'skipped: no rustfmt'
+  fi
+  if cargo clippy --version >/dev/null 2>&1; then
+    shared clippy --workspace --all-targets -- -D warnings
+  else
+    echo 'skipped: no clippy'
+  fi
+  RUSTDOCFLAGS='-D warnings' shared doc --workspace --no-deps
+}
+
+example() {
+  shared run --release --example train
+}
+
+bundled() {
+  env -u STEEPEST_LIB_DIR CARGO_TARGET_DIR="$PWD/build/rust-bundled" cargo test \
+    --manifest-path bindings/rust/Cargo.toml --package steepest --features bundled --tests
+}
+
+if (($# == 0)); then
+  set -- tests static lint example
+fi
+for step; do
+  "$step"
+done
