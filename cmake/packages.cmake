@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `cpack -G DEB` in a build directory configured with CMAKE_INSTALL_PREFIX=/usr: libsteepest1, the
-# library that programs load, and libsteepest-dev, what it takes to build them. Both may be installed
-# beside those of another binary interface (libsteepest2).
+# library that programs load, which may lie beside that of another binary interface, libsteepest2;
+# and libsteepest-dev, what it takes to build them.
 
 set(CPACK_PACKAGE_NAME steepest)
 set(CPACK_PACKAGE_VENDOR "The Steepest authors")

@@ -320,7 +320,7 @@ formatted() {
 short_lines() {
   ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
-    --include='*.rs' --include=dev
+    --include='*.rs' --include='*.jl' --include=dev
 }
 
 lint_all() {
@@ -329,7 +329,7 @@ lint_all() {
   check 'formatting of Python' .venv/bin/ruff format --check .
   check 'Python' .venv/bin/ruff check .
   check 'shell scripts' shellcheck --external-sources dev .ci/run tests/*.sh tests/*/*.sh \
-    bindings/*/*.sh
+    bindings/*/*.sh examples/*/*.sh
   if [[ ${1:-} == --quick ]]; then
     return
   fi

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a call from Julia costs more than the same call from C:
 #   julia --project=bindings/julia/Steepest.jl bench/ffi/julia.jl LIBRARY
-# Both loops run in this process, in turn, on the same arrays; the table shows the median over rounds
-# of the differences between neighbours, with their quartiles.
+# Both loops run in this process, in turn, on the same arrays; the table shows the median over
+# rounds of the differences between neighbours, with their quartiles.
 using Libdl
 
 const ROOT = joinpath(@__DIR__, "..", "..")
@@ -13,7 +13,8 @@ using Steepest
 function compile_c()
     path = joinpath(mktempdir(), "julia_loop.so")
     run(`cc -O2 -std=c99 -shared -fPIC -I $(joinpath(ROOT, "include"))
-        $(joinpath(ROOT, "bench/ffi/julia_loop.c")) $LIBRARY -Wl,-rpath,$(dirname(LIBRARY)) -o $path`)
+        $(joinpath(ROOT, "bench/ffi/julia_loop.c")) $LIBRARY -Wl,-rpath,$(dirname(LIBRARY))
+        -o $path`)
     return dlopen(path)
 end
 
@@ -64,7 +65,7 @@ end
 println(Steepest.build_info(), "; level ", Steepest.level(), "; Julia ", VERSION)
 cpu = match(r"model name\s*:\s*(.*)", read("/proc/cpuinfo", String))
 println(cpu === nothing ? "" : cpu[1], "; load ", split(read("/proc/loadavg", String))[1], "\n")
-println("| call | elements | ns in C | ns more in Julia | first | third quartile | bytes allocated |")
+println("| call | elements | ns in C | ns more in Julia | quartile | quartile | allocated |")
 println("|---|---|---|---|---|---|---|")
 for count in (1, 64, 1024)
     compare("adamw!", c_adamw, julia_adamw, count)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# check.sh LIBRARY: the tests of the Julia package with that libsteepest.so.1, without network. Status
-# 77: there is no julia.
+# check.sh LIBRARY: the tests of the Julia package with that libsteepest.so.1, without network.
+# Status 77: there is no julia.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/../..

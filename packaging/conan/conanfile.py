@@ -6,6 +6,7 @@ OpenBLAS is built with LAPACK, whose C interface is then in the same library.
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from conan import ConanFile
 from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
@@ -21,8 +22,12 @@ class Steepest(ConanFile):
     topics = ("optimizer", "adamw", "muon", "machine-learning")
     package_type = "library"
     settings = "os", "compiler", "build_type", "arch"
-    options = {"shared": [True, False], "fPIC": [True, False]}
-    default_options = {"shared": True, "fPIC": True, "openblas/*:build_lapack": True}
+    options: ClassVar = {"shared": [True, False], "fPIC": [True, False]}
+    default_options: ClassVar = {
+        "shared": True,
+        "fPIC": True,
+        "openblas/*:build_lapack": True,
+    }
 
     def set_version(self):
         header = (ROOT / "include/steepest/steepest.h").read_text()

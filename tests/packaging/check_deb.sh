@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# check_deb.sh FOLDER: the Debian packages there have the right names, contents and dependencies, which
-# this system can satisfy; a program is built against them, unpacked into an empty root, and run.
+# check_deb.sh FOLDER: the Debian packages there have the right names, contents and dependencies,
+# which this system can satisfy; a program is built against them, unpacked into an empty root, and
+# run.
 set -euo pipefail
 folder=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)

@@ -11,8 +11,7 @@ enum { rounds = 40, count = 1 << 16 };
 static float param[count], grad[count], exp_avg[count], exp_avg_sq[count];
 
 /* POSIX, which has no other way from an object pointer to a function. */
-#define LOOK_UP(function) \
-  void* function##_address = dlsym(library, "steepest_" #function)
+#define LOOK_UP(function) void* function##_address = dlsym(library, "steepest_" #function)
 
 static int one_round(const char* path) {
   steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Rules against the two functions of Optimisers.jl's interface, init(rule, x) and apply!(rule, state,
-# x, dx) -> (state, dx'), after which Optimisers.jl itself subtracts dx' from x. Included into a
-# module that has Optimisers and Steepest.
+# Rules against the two functions of Optimisers.jl's interface, init(rule, x) and
+# apply!(rule, state, x, dx) -> (state, dx'), after which Optimisers.jl itself subtracts dx' from x.
+# Included into a module that has Optimisers and Steepest.
 
 struct AdamWRule{C} <: Optimisers.AbstractRule
     eta::Float64

@@ -40,8 +40,8 @@ Float64. `grad` is only read. No two may overlap.
 * `stats`: a `Vector{StepStats}`, which gets one for each array
 * `context`: a [`Context`](@ref)
 
-Returns `false` if `skip_nonfinite` skipped the step, else `true`. Nothing is allocated for arrays of
-type `Array` with options as literals or of the types above. A call may come from any thread.
+Returns `false` if `skip_nonfinite` skipped the step, else `true`. Nothing is allocated for `Array`s
+in compiled code. A call may come from any thread.
 
 Errors, before anything is written: `DimensionMismatch`, `ArgumentError`, [`SteepestError`](@ref).
 

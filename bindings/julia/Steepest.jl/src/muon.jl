@@ -33,8 +33,8 @@ Float16; or all Float64. `grad` is only read. No two may overlap.
   matrix: `muon!` on `reshape(w, :, size(w, 4))`, with `fan_out = size(w, 4)` and
   `fan_in = length(w) ÷ size(w, 4)`.
 * `blocks`: sizes of blocks along `dims` (1: blocks of rows; 2: of columns), whose sum is the size.
-  Each is a matrix of its own: fused query-key-value, heads, gate-up. Blocks of rows and y = W * x is
-  the usual case.
+  Each is a matrix of its own: fused query-key-value, heads, gate-up. Blocks of rows and y = W * x
+  are the usual case.
 * `cautious_decay`, `maximize`, `skip_nonfinite`, `consistent`, `delta`, `stats`, `context`: as in
   [`adamw!`](@ref)
 * `msign`: a [`MsignConfig`](@ref)
@@ -187,8 +187,8 @@ end
 end
 
 @noinline function uneven_blocks(scale_mode)
-    throw(ArgumentError("blocks of different sizes with scale_mode = :$scale_mode: give the blocks" *
-                        " as views of their own in a MuonList, or fan_out and fan_in"))
+    throw(ArgumentError("blocks of different sizes with scale_mode = :$scale_mode: give them as" *
+                        " views of their own in a MuonList, or fan_out and fan_in"))
 end
 
 """

@@ -15,7 +15,8 @@ On Julia 1.9 and later it is there once Optimisers.jl is loaded; before that, ca
 function AdamW end
 
 """
-    Steepest.Muon(; eta = 1e-3, mu = 0.95, lambda = 1e-2, fallback = Steepest.AdamW(...), options...)
+    Steepest.Muon(; eta = 1e-3, mu = 0.95, lambda = 1e-2, fallback = Steepest.AdamW(...),
+                  options...)
 
 A rule for Optimisers.jl that takes Muon steps on matrices and `fallback` on all else, by default
 `Steepest.AdamW` with the same eta and lambda. Embeddings and the output head are matrices

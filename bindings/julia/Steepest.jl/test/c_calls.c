@@ -23,7 +23,10 @@ static uint16_t* bf16(int64_t count) {
   uint16_t* values = malloc((size_t)count * sizeof *values);
   int64_t i;
   for (i = 0; i < count; ++i) {
-    union { float value; uint32_t bits; } u;
+    union {
+      float value;
+      uint32_t bits;
+    } u;
     u.value = (float)(int)(next() * 100.0f); /* fits bf16 */
     values[i] = (uint16_t)(u.bits >> 16);
   }

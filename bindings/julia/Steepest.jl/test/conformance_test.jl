@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The vectors of tests/conformance in the repository, or in the folder STEEPEST_CONFORMANCE; the
-# README there has the format. Its row-major matrices are Julia's with the same (i, j), column-major.
+# README there has the format. Its row-major matrices are Julia's with the same (i, j)
+# column-major.
 const VECTORS = get(ENV, "STEEPEST_CONFORMANCE",
     joinpath(@__DIR__, "..", "..", "..", "..", "tests", "conformance"))
 const TYPES = Dict("F32" => Float32, "F64" => Float64, "BF16" => BF16, "F16" => Float16)
@@ -79,8 +80,8 @@ function run_case(::Val{:muon_step}, case, arrays)
     return steps(stats[1], made)
 end
 
-# Blocks of different sizes with a scale that tells out from in are views of their own here, and have
-# statistics of their own.
+# Blocks of different sizes with a scale that tells out from in are views of their own here, and
+# have statistics of their own.
 function as_views(arguments)
     return length(unique(get(arguments, "blocks", []))) > 1 && !haskey(arguments, "fan_out") &&
            get(arguments, "scale_mode", "MATCH_RMS") in ("SQRT_MAX1_OUT_IN", "SQRT_OUT_IN")
@@ -91,8 +92,11 @@ function blocks_of(x, sizes, dims)
     return [dims == 1 ? view(x, range, :) : view(x, :, range) for range in ranges]
 end
 
-steps(s, made) = merge(Dict{String,Any}("stats.$name" => getfield(s, name)
-                                        for name in fieldnames(StepStats)), Dict("skipped" => !made))
+function steps(s, made)
+    results = Dict{String,Any}("stats.$name" => getfield(s, name) for name in fieldnames(StepStats))
+    results["skipped"] = !made
+    return results
+end
 
 function run_case(::Val{:msign}, case, arrays)
     stats = MsignStats[]

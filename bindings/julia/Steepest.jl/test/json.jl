@@ -38,7 +38,8 @@ end
 
 function parse_word(p)
     start = p.at
-    while p.at <= length(p.bytes) && Char(p.bytes[p.at]) in "+-.0123456789eEabcdfghijklmnopqrstuvwxyzINfty"
+    in_word(c) = isletter(c) || isdigit(c) || c in "+-."
+    while p.at <= length(p.bytes) && in_word(Char(p.bytes[p.at]))
         p.at += 1
     end
     return String(p.bytes[start:p.at-1])

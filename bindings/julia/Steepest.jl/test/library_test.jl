@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+const PACKAGE = dirname(dirname(pathof(Steepest)))
+
 julia(code, settings...) = withenv(settings...) do
-    read(`$(Base.julia_cmd()) --startup-file=no --project=$(dirname(dirname(pathof(Steepest)))) -e $code`, String)
+    read(`$(Base.julia_cmd()) --startup-file=no --project=$PACKAGE -e $code`, String)
 end
 
 # A path that does not exist: the package loads, and the first call says why it cannot work.

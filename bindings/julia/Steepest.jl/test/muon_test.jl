@@ -41,7 +41,8 @@ for (dims, sizes) in ((1, [4, 4, 4]), (2, [5, 5]), (1, [2, 10]), (2, [9, 1])),
     w, g, m = randn(12, 10), randn(12, 10), randn(12, 10)
     copies = copy.((w, g, m))
     ends = cumsum(sizes)
-    pieces(x) = [dims == 1 ? view(x, e-s+1:e, :) : view(x, :, e-s+1:e) for (s, e) in zip(sizes, ends)]
+    piece(x, range) = dims == 1 ? view(x, range, :) : view(x, :, range)
+    pieces(x) = [piece(x, e-s+1:e) for (s, e) in zip(sizes, ends)]
     uneven = length(unique(sizes)) > 1 && mode !== :match_rms
     call() = muon!(w, g, m; blocks = sizes, dims = dims, scale_mode = mode, lr = 0.1)
     if uneven

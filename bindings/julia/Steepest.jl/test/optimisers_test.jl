@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The rules against Optimisers.jl itself where it is installed, else against the same interface: what
-# its update! does with init and apply!.
+# The rules against Optimisers.jl itself where it is installed, else against the same interface:
+# what its update! does with init and apply!.
 module StandIn
 
 abstract type AbstractRule end

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # The largest difference, relative to the largest entry of the second.
-difference(a, b) = maximum(abs.(Float64.(a) .- Float64.(b))) / max(maximum(abs.(Float64.(b))), 1e-300)
+function difference(a, b)
+    a, b = Float64.(a), Float64.(b)
+    return maximum(abs.(a .- b)) / max(maximum(abs.(b)), 1e-300)
+end
 
 # msign in Float64 by LinearAlgebra.
 exact_msign(x) = (f = svd(Float64.(x)); f.U * f.Vt)
