@@ -3,7 +3,7 @@
 //! Rust, names unchanged. The header is the documentation; the crate `steepest` is the safe
 //! interface.
 //!
-//! Written by hand, with a test that compares every offset, size, constant and INIT value with what
+//! Checked in as it is, with a test that compares every offset, size, constant and INIT value with what
 //! a C compiler makes of the header. `build.rs` says how the library is found.
 //!
 //! ```
