@@ -13,8 +13,9 @@
 //
 // Every function that can fail has two forms. steepest::f throws steepest::error, which has the
 // status and the library's text. steepest::nothrow::f returns steepest::result<T>: either a value
-// or an error; without exceptions (-fno-exceptions) it is the form to use, and asking a failed result
-// for its value aborts. Sizes that do not fit each other are STEEPEST_E_SHAPE, as from the library.
+// or an error. It is the form to use without exceptions (-fno-exceptions), where asking a failed
+// result for its value aborts. Sizes that do not fit each other are STEEPEST_E_SHAPE, as from the
+// library.
 #pragma once
 
 #include <steepest/steepest.h>

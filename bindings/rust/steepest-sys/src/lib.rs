@@ -3,8 +3,8 @@
 //! Rust, names unchanged. The header is the documentation; the crate `steepest` is the safe
 //! interface.
 //!
-//! Checked in as it is, with a test that compares every offset, size, constant and INIT value with what
-//! a C compiler makes of the header. `build.rs` says how the library is found.
+//! Checked in as it is, with a test that compares every offset, size, constant and INIT value with
+//! what a C compiler makes of the header. `build.rs` says how the library is found.
 //!
 //! ```
 //! use std::ptr::null_mut;
