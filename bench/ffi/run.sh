@@ -11,7 +11,8 @@ mkdir -p build/ffi
 build/ffi/overhead
 if command -v cargo >/dev/null; then
   export STEEPEST_LIB_DIR=$library LD_LIBRARY_PATH=$library CARGO_TARGET_DIR=$PWD/build/rust
-  cargo build --quiet --offline --release --example overhead --manifest-path bindings/rust/Cargo.toml
+  cargo build --quiet --offline --release --example overhead \
+    --manifest-path bindings/rust/Cargo.toml
   build/rust/release/examples/overhead
 else
   echo 'no cargo: Rust is left out' >&2

@@ -12,9 +12,10 @@
 //   steepest::adamw_step(context, config, steepest::adamw_tensor(w, g, m, v));
 //
 // Every function that can fail has two forms. steepest::f throws steepest::error, which has the
-// status and the library's text. steepest::nothrow::f returns steepest::result<T>: either a value or
-// an error; without exceptions (-fno-exceptions) it is the form to use, and asking a failed result
-// for its value aborts. Sizes that do not fit each other are STEEPEST_E_SHAPE, as from the library.
+// status and the library's text. steepest::nothrow::f returns steepest::result<T>: either a value
+// or an error. It is the form to use without exceptions (-fno-exceptions), where asking a failed
+// result for its value aborts. Sizes that do not fit each other are STEEPEST_E_SHAPE, as from the
+// library.
 #pragma once
 
 #include <steepest/steepest.h>
@@ -137,7 +138,8 @@ result<T> finish(steepest_status status, T value) {
 // Vectors, arrays, spans and the like: elements side by side.
 template <class R>
 concept elements =
-    std::ranges::contiguous_range<R> && std::ranges::sized_range<R> && element<detail::element_of<R>>;
+    std::ranges::contiguous_range<R> && std::ranges::sized_range<R> &&
+    element<detail::element_of<R>>;
 template <class R>
 concept writable_elements = elements<R> && !std::is_const_v<detail::element_of<R>>;
 
@@ -241,7 +243,8 @@ struct adamw_tensor : steepest_adamw_tensor {
   template <writable_elements P, elements G, writable_elements M, writable_elements V>
   adamw_tensor(P&& p, G&& g, M&& m, V&& v) : adamw_tensor() {
     const std::size_t size = std::ranges::size(p);
-    if (std::ranges::size(g) != size || std::ranges::size(m) != size || std::ranges::size(v) != size)
+    if (std::ranges::size(g) != size || std::ranges::size(m) != size ||
+        std::ranges::size(v) != size)
       detail::fail(detail::shape_error("adamw_tensor: the buffers differ in size"));
     count = static_cast<std::int64_t>(size);
     param = std::ranges::data(p);

@@ -3,11 +3,12 @@
 //!
 //! 1. `STEEPEST_LIB_DIR`, a directory with libsteepest.so or libsteepest.a;
 //! 2. pkg-config, unless the feature `bundled` is on;
-//! 3. a CMake build of the bundled source (`source/` here, or the repository that this crate is in),
-//!    linked statically. It needs CMake, a C++20 compiler, oneTBB, OpenBLAS, LAPACKE and xsimd.
+//! 3. a CMake build of the bundled source (`source/` here, or the repository that this crate is
+//!    in), linked statically. It needs CMake, a C++20 compiler, oneTBB, OpenBLAS, LAPACKE and
+//!    xsimd.
 //!
-//! `STEEPEST_LINK=static` or `dylib` says which library 1 and 2 take; the default is dylib. A shared
-//! library must be found at run time too: by the loader's own paths or LD_LIBRARY_PATH.
+//! `STEEPEST_LINK=static` or `dylib` says which library 1 and 2 take; the default is dylib. A
+//! shared library must be found at run time too: by the loader's own paths or LD_LIBRARY_PATH.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Raw bindings of Steepest, optimizer-step kernels for CPUs: the C header `steepest/steepest.h` in Rust, names unchanged. The header is the
-//! documentation; the crate `steepest` is the safe interface.
+//! Raw bindings of Steepest, optimizer-step kernels for CPUs: the C header `steepest/steepest.h` in
+//! Rust, names unchanged. The header is the documentation; the crate `steepest` is the safe
+//! interface.
 //!
-//! Written by hand, with a test that compares every offset, size, constant and INIT value with what a
-//! C compiler makes of the header. `build.rs` says how the library is found.
+//! Checked in as it is, with a test that compares every offset, size, constant and INIT value with
+//! what a C compiler makes of the header. `build.rs` says how the library is found.
 //!
 //! ```
 //! use std::ptr::null_mut;

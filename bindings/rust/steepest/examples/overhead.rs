@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a call costs over the C call, on a tensor of four elements: medians of alternating samples in
-//! one process. Prints one line of JSON; `bench/ffi/run.sh` runs it.
+//! What a call costs over the C call, on a tensor of four elements: medians of alternating samples
+//! in one process. Prints one line of JSON; `bench/ffi/run.sh` runs it.
 use std::cell::RefCell;
 use std::ptr::null_mut;
 use std::time::Instant;

@@ -56,7 +56,8 @@ fn spirals() -> Vec<([f32; 2], f32)> {
         .collect()
 }
 
-/// Adds the gradient of one point's loss to `grad`; returns the loss and whether the label is right.
+/// Adds the gradient of one point's loss to `grad`; returns the loss and whether the label is
+/// right.
 fn backpropagate(net: &Network, grad: &mut Network, x: [f32; 2], label: f32) -> (f32, bool) {
     let row = |w: &[f32], i: usize, n: usize, x: &[f32]| {
         w[i * n..][..n].iter().zip(x).map(|(w, x)| w * x).sum::<f32>()

@@ -130,7 +130,8 @@ impl AdamWConfig {
 pub struct AdamWTensor<'a>(sys::steepest_adamw_tensor, PhantomData<&'a mut u8>);
 
 impl<'a> AdamWTensor<'a> {
-    /// Element types: any mix of f32, `Bf16` and `F16`, or all f64. The moments are zeros before step 1.
+    /// Element types: any mix of f32, `Bf16` and `F16`, or all f64. The moments are zeros before
+    /// step 1.
     #[inline]
     pub fn new<P: Dtype, G: Dtype, M: Dtype, V: Dtype>(
         param: &'a mut [P],

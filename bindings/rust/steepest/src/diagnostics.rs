@@ -106,8 +106,8 @@ pub fn snr_from_momentum(momentum_rms: f64, grad_rms: f64, beta: f64, step: i64)
     })
 }
 
-/// The singular entropy −(1 / log n) Σ p log p, p = s² / Σ s²: 1 if all n singular values are equal, 0
-/// if only one is not zero.
+/// The singular entropy −(1 / log n) Σ p log p, p = s² / Σ s²: 1 if all n singular values are
+/// equal, 0 if only one is not zero.
 pub fn singular_entropy(values: &[f64]) -> Result<f64> {
     double(|out| unsafe {
         sys::steepest_singular_entropy(values.as_ptr(), size(values.len()), out)
@@ -142,7 +142,8 @@ pub fn spectral_norm<T: Dtype>(context: &Context, x: MatrixRef<'_, T>) -> Result
     })
 }
 
-/// Proven bounds (lower, upper) of it without a decomposition, upper ≤ (1 + tolerance) lower; 0: 0.01.
+/// Proven bounds (lower, upper) of it without a decomposition, upper ≤ (1 + tolerance) lower; 0:
+/// 0.01.
 pub fn spectral_norm_bounds<T: Dtype>(
     context: &Context,
     x: MatrixRef<'_, T>,

@@ -122,7 +122,8 @@ fn narrow(value: f64, digits: i32, bias: i32) -> u16 {
         return sign | infinity | 1 << (fraction_bits - 1);
     }
     let size = value.abs();
-    // The place of the last digit: of denormals it is fixed. A double's own denormals are zero here.
+    // The place of the last digit: of denormals it is fixed. A double's own denormals are zero
+    // here.
     let exponent = ((size.to_bits() >> 52) as i32 - 1023).max(1 - bias);
     if exponent > bias {
         return sign | infinity;

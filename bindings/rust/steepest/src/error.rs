@@ -102,6 +102,7 @@ fn last_error(status: sys::steepest_status) -> Error {
 /// A size or count as the C interface takes it.
 #[inline]
 pub(crate) fn size(value: usize) -> i64 {
-    // No slice is larger than isize::MAX bytes; other numbers of this size are refused by the library.
+    // No slice is larger than isize::MAX bytes; other numbers of this size are refused by the
+    // library.
     i64::try_from(value).unwrap_or(i64::MAX)
 }

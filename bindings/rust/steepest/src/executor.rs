@@ -7,11 +7,12 @@ use steepest_sys as sys;
 
 /// A thread pool of your own, in place of the library's (oneTBB).
 ///
-/// An implementation only runs jobs; which work a job does is this crate's matter, and so is what the
-/// C interface asks of an executor. Whatever an implementation does within safe Rust, each piece of
-/// work is done once and never by two threads in one worker's place: jobs that are run twice do
-/// nothing the second time, and what jobs that are not run leave over is done by the calling thread. A
-/// panic makes the call fail with [`ErrorKind::Internal`](crate::ErrorKind::Internal).
+/// An implementation only runs jobs; which work a job does is this crate's matter, and so is what
+/// the C interface asks of an executor. Whatever an implementation does within safe Rust, each
+/// piece of work is done once and never by two threads in one worker's place: jobs that are run
+/// twice do nothing the second time, and what jobs that are not run leave over is done by the
+/// calling thread. A panic makes the call fail with
+/// [`ErrorKind::Internal`](crate::ErrorKind::Internal).
 ///
 /// ```
 /// /// New threads for each call: simple, and slow for small tensors.
@@ -42,8 +43,8 @@ pub trait Executor: Send + Sync + 'static {
     /// How many threads a call may use; asked once, when the context is made.
     fn concurrency(&self) -> usize;
 
-    /// Runs `job(i)` for each i in 0..jobs, with jobs ≤ `concurrency()`, on several threads if it can,
-    /// and returns when all are done. Called from any thread that calls the library.
+    /// Runs `job(i)` for each i in 0..jobs, with jobs ≤ `concurrency()`, on several threads if it
+    /// can, and returns when all are done. Called from any thread that calls the library.
     fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync));
 }
 

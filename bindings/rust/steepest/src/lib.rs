@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Optimizer-step kernels for CPUs: AdamW, Muon and the matrix sign behind it, learning-rate schedules
-//! and diagnostics, on slices in place. The safe interface of the C library Steepest.
+//! Optimizer-step kernels for CPUs: AdamW, Muon and the matrix sign behind it, learning-rate
+//! schedules and diagnostics, on slices in place. The safe interface of the C library Steepest.
 //!
 //! [`optim::AdamW`] and [`optim::Muon`] own their state and can be saved:
 //!
@@ -16,12 +16,12 @@
 //! # Ok::<(), steepest::Error>(())
 //! ```
 //!
-//! [`adamw_step`], [`muon_step`] and [`msign`] are the C functions, for state that you own: lists of
-//! tensors in one call, parameter groups, any mix of [`f32`], [`Bf16`] and [`F16`], or [`f64`].
+//! [`adamw_step`], [`muon_step`] and [`msign`] are the C functions, for state that you own: lists
+//! of tensors in one call, parameter groups, any mix of [`f32`], [`Bf16`] and [`F16`], or [`f64`].
 //!
 //! Names are those of the C header, which also has the formulas, accuracy and storage advice. Where
-//! a function takes an optional number of steps, 0 means what it does there. Errors carry the library's
-//! text. Results do not depend on the number of threads.
+//! a function takes an optional number of steps, 0 means what it does there. Errors carry the
+//! library's text. Results do not depend on the number of threads.
 #![warn(missing_debug_implementations)]
 #![allow(clippy::unnecessary_cast)]
 

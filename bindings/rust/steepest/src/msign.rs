@@ -286,9 +286,9 @@ fn same_shape(x: (i64, i64), out: (i64, i64)) -> Result<()> {
     Error::shape(format!("msign: out is {} x {}, x is {} x {}", out.0, out.1, x.0, x.1))
 }
 
-/// msign of matrices of one shape and stride. A matrix that is not finite, or fails, is left alone, and
-/// its status says so; the others are done. The first such error, if any, comes with the statistics of
-/// all.
+/// msign of matrices of one shape and stride. A matrix that is not finite, or fails, is left alone,
+/// and its status says so; the others are done. The first such error, if any, comes with the
+/// statistics of all.
 pub fn msign_batched<T: Dtype>(
     context: &Context,
     config: &MsignConfig<'_>,

@@ -165,7 +165,8 @@ impl<'a> MuonConfig<'a> {
 pub struct MuonTensor<'a>(sys::steepest_muon_tensor, PhantomData<&'a mut u8>);
 
 impl<'a> MuonTensor<'a> {
-    /// Element types: any mix of f32, `Bf16` and `F16`, or all f64. The momentum is zero before step 1.
+    /// Element types: any mix of f32, `Bf16` and `F16`, or all f64. The momentum is zero before
+    /// step 1.
     pub fn new<P: Dtype, G: Dtype, M: Dtype>(
         mut param: MatrixMut<'a, P>,
         grad: MatrixRef<'a, G>,

@@ -157,8 +157,8 @@ impl GradNorms<'_> {
 }
 
 /// What a schedule guarantees for SGD on a convex loss, D = `distance` away from a minimiser:
-/// D² / (2 S₁) + ½ Σ G_t² lr_t² / S_min(t+1, T), with S_t = lr_t + … + lr_T. The last rate must be
-/// positive.
+/// D² / (2 S₁) + ½ Σ G_t² lr_t² / S_min(t+1, T), with S_t = lr_t + … + lr_T. The last rate
+/// must be positive.
 ///
 /// ```
 /// let rates: Vec<f64> = (1..=100).map(|t| 0.1 * (1.0 - t as f64 / 101.0)).collect();
@@ -207,7 +207,8 @@ pub fn schedule_optimal<'a>(
 }
 
 /// A schedule for the next run from the gradient norms of one (arXiv 2310.07831). `smoothing`: of a
-/// running median, 0.1 in the paper. `distance` 0: the largest rate is 1; for Sgd the absolute scale.
+/// running median, 0.1 in the paper. `distance` 0: the largest rate is 1; for Sgd the absolute
+/// scale.
 ///
 /// ```
 /// use steepest::{schedule_refine, RefineKind};

@@ -27,7 +27,8 @@ impl candle_nn::Optimizer for AdamW {
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         let (mut params, mut gradients) = (Vec::new(), Vec::new());
         for var in &self.vars {
-            let grad = grads.get(var).ok_or_else(|| Error::Msg("a variable has no gradient".into()))?;
+            let grad =
+                grads.get(var).ok_or_else(|| Error::Msg("a variable has no gradient".into()))?;
             params.push(flat(var.as_tensor())?);
             gradients.push(flat(grad)?);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Slices of [`half::bf16`] and [`half::f16`] as slices of [`steepest::Bf16`] and [`steepest::F16`],
-//! without a copy.
+//! Slices of [`half::bf16`] and [`half::f16`] as slices of [`steepest::Bf16`] and
+//! [`steepest::F16`], without a copy.
 //!
 //! ```
 //! use steepest::{adamw_step, AdamWConfig, AdamWTensor, Context};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Optimizers that own their state, and can be saved and loaded.
 //!
-//! The state is kept in `S`: f32 for parameters in f32, [`Bf16`](crate::Bf16) or [`F16`](crate::F16),
-//! f64 for f64. `to_bytes` gives a versioned form, the same on every platform, with a checksum;
-//! `from_bytes` refuses what is not exactly that.
+//! The state is kept in `S`: f32 for parameters in f32, [`Bf16`](crate::Bf16) or
+//! [`F16`](crate::F16), f64 for f64. `to_bytes` gives a versioned form, the same on every platform,
+//! with a checksum; `from_bytes` refuses what is not exactly that.
 
 mod adamw;
 mod bytes;

@@ -45,8 +45,8 @@ impl From<(usize, usize)> for MuonShape {
 }
 
 /// Muon with its state: the momentum of each matrix, and the number of steps. For hidden weight
-/// matrices; embeddings, the output head, norms and biases belong to [`AdamW`](super::AdamW), at the
-/// same learning rate and decay.
+/// matrices; embeddings, the output head, norms and biases belong to [`AdamW`](super::AdamW), at
+/// the same learning rate and decay.
 ///
 /// ```
 /// use steepest::{optim::Muon, Context, MsignConfig, MuonConfig};
@@ -97,7 +97,8 @@ fn muon_numbers(raw: &mut sys::steepest_muon_config) -> [&mut f64; 5] {
 }
 
 impl<S: State> Muon<S> {
-    /// For matrices of these shapes. `config` names no msign and no step: both are given here, or kept.
+    /// For matrices of these shapes. `config` names no msign and no step: both are given here, or
+    /// kept.
     pub fn new(
         config: MuonConfig<'static>,
         msign: MsignConfig<'_>,
@@ -125,8 +126,8 @@ impl<S: State> Muon<S> {
         Ok(Muon { config, msign: owned, custom, restarts, steps: 0, shapes, momenta })
     }
 
-    /// One step, with gradients and parameters as dense rows. If it is skipped, it does not count. On an
-    /// error of one matrix (see [`muon_step`](crate::muon_step)) it counts for the others.
+    /// One step, with gradients and parameters as dense rows. If it is skipped, it does not count.
+    /// On an error of one matrix (see [`muon_step`](crate::muon_step)) it counts for the others.
     pub fn step<P: Dtype, G: Dtype>(
         &mut self,
         context: &Context,
