@@ -113,12 +113,12 @@ def main() -> None:
     speed.annotate("off the axis\n" + "\n".join(exacts), (0.03, 0.04), xycoords="axes fraction")
     speed.set(
         xscale="log", yscale="log", xlabel="ms for the matrices of one layer, one thread",
-        ylabel="‖O − UVᵀ‖ / ‖UVᵀ‖", ylim=(0.05, 1.1),
+        ylabel="‖O − UVᵀ‖ / ‖UVᵀ‖", ylim=(0.05, 4),
         title=f"momentum at step {max(STEPS)}, width {WIDTH}: geometric mean of errors",
     )  # fmt: skip
     speed.set_yticks([0.05, 0.1, 0.2, 0.5, 1], labels=["0.05", "0.1", "0.2", "0.5", "1"])
     speed.minorticks_off()
-    speed.legend(fontsize=7, ncols=2)
+    speed.legend(fontsize=7, ncols=2, loc="upper left")
 
     # ---- bands
     s = np.logspace(-4, 0, 500)
