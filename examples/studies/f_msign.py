@@ -150,7 +150,8 @@ def main() -> None:
             entropy = steepest.singular_entropy(values)
             rows.append(("spectrum", f"step {step}", name, "", share, entropy))
             below.plot(
-                list(found[step]).index(name) + 0.2 * (i - 1), 100 * share, "o", color=f"C{i}", ms=4,
+                list(found[step]).index(name) + 0.2 * (i - 1), 100 * share, "o",
+                color=f"C{i}", ms=4,
                 label=f"step {step}" if name == next(iter(found[step])) else None,
             )  # fmt: skip
         low, middle, high = np.quantile(curves, [0, 0.5, 1], axis=0)
