@@ -103,7 +103,7 @@ def direct(training: common.Training, seed: int) -> dict[str, tuple[float, float
         of_mean = (total / k).square().sum().item()
         noise = (squares[name] / k - of_mean) * k / (k - 1)
         m, g = np.sqrt(recent[name])
-        still = steepest.snr_from_momentum(m, g, BETA1)
+        still = steepest.snr_from_momentum(m, g, BETA1) if m < g else np.nan
         result[name] = ((of_mean - noise / k) / noise, still)  # the first one unbiased
     return result
 
@@ -134,7 +134,8 @@ def follow(job: tuple[int, float]) -> list[tuple[float, int, str, float, float, 
                 m = np.sqrt(np.mean([s["momentum_rms"] ** 2 for s in recent]))
                 g = np.sqrt(np.mean([s["grad_norm"] ** 2 / sizes[name] for s in recent]))
                 from_u = steepest.snr_from_update_rms(u, BETA1, step)
-                from_m = steepest.snr_from_momentum(m, g, BETA1, step)
+                # Gradients that shrink faster than the average forgets: it says nothing.
+                from_m = steepest.snr_from_momentum(m, g, BETA1, step) if m < g else np.nan
                 rows.append((lr, step, name, value, still, from_u, from_m))
     return rows
 
@@ -194,7 +195,7 @@ def main() -> None:
     for i, lr in enumerate(RATES):
         for step in CHECKPOINTS:
             here = np.array([row[3:] for row in found if row[:2] == (lr, step)])
-            low, middle, high = np.quantile(here, [0.25, 0.5, 0.75], axis=0)
+            low, middle, high = np.nanquantile(here, [0.25, 0.5, 0.75], axis=0)
             for k, (marker, label) in enumerate(
                 (("o", "direct"), ("x", "still"), ("^", "from ‖u‖"), ("s", "from ‖m‖/‖g‖"))
             ):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From AdamW to Muon at the same learning rate: the loss over two decades of lr under AdamW and under
-Muon with several scales of its update, with and without weight decay, for a network whose layers
-have very different shapes.
+"""From AdamW to Muon at the same learning rate: the loss over two decades of lr under AdamW and
+under Muon with several scales of its update, with and without weight decay, for a network whose
+layers have very different shapes.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def save(figure: Figure, path: Path, columns: Sequence[str], rows: Iterable[Sequ
     png, table = path.with_suffix(".png"), path.with_suffix(".csv")
     figure.savefig(png, dpi=85)
     with Image.open(png) as image:
-        image.convert("RGB").quantize(96).save(png, optimize=True)
+        colours = Image.Quantize.MAXCOVERAGE  # the others merge the colours of small markers
+        image.convert("RGB").quantize(200, colours).save(png, optimize=True)
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -70,8 +70,8 @@ def entropies(training: common.Training) -> float:
 
 
 def relay(job: tuple[str, int]) -> list[tuple[str, str, int, int, float, float]]:
-    """(first, second, seed, step, held-out loss, entropy): one run, and what each optimizer makes of
-    its weights."""
+    """(first, second, seed, step, held-out loss, entropy): one run, and what each optimizer makes
+    of its weights."""
     first, seed = job
     rows = []
 

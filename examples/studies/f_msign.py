@@ -113,12 +113,12 @@ def main() -> None:
     speed.annotate("off the axis\n" + "\n".join(exacts), (0.03, 0.04), xycoords="axes fraction")
     speed.set(
         xscale="log", yscale="log", xlabel="ms for the matrices of one layer, one thread",
-        ylabel="‖O − UVᵀ‖ / ‖UVᵀ‖", ylim=(0.05, 1.1),
+        ylabel="‖O − UVᵀ‖ / ‖UVᵀ‖", ylim=(0.05, 4),
         title=f"momentum at step {max(STEPS)}, width {WIDTH}: geometric mean of errors",
     )  # fmt: skip
     speed.set_yticks([0.05, 0.1, 0.2, 0.5, 1], labels=["0.05", "0.1", "0.2", "0.5", "1"])
     speed.minorticks_off()
-    speed.legend(fontsize=7, ncols=2)
+    speed.legend(fontsize=7, ncols=2, loc="upper left")
 
     # ---- bands
     s = np.logspace(-4, 0, 500)
@@ -150,7 +150,8 @@ def main() -> None:
             entropy = steepest.singular_entropy(values)
             rows.append(("spectrum", f"step {step}", name, "", share, entropy))
             below.plot(
-                list(found[step]).index(name) + 0.2 * (i - 1), 100 * share, "o", color=f"C{i}", ms=4,
+                list(found[step]).index(name) + 0.2 * (i - 1), 100 * share, "o",
+                color=f"C{i}", ms=4,
                 label=f"step {step}" if name == next(iter(found[step])) else None,
             )  # fmt: skip
         low, middle, high = np.quantile(curves, [0, 0.5, 1], axis=0)

@@ -138,9 +138,10 @@ def schedule_bound(
 
         E L(theta_T) - L* <= D^2 / (2 S_1) + 1/2 sum_t G_t^2 lr_t^2 / S_min(t+1, T)
 
-    with S_t = lr_t + .. + lr_T, D = distance to a minimiser at the start, G = grad_norm, a number or
-    one for each step. lr: any array of numbers that are not negative; the last must be positive (for
-    N updates give N + 1 points: the last rate moves nothing). Lists and other types are copied.
+    with S_t = lr_t + .. + lr_T, D = distance to a minimiser at the start, G = grad_norm, a number
+    or one for each step. lr: any array of numbers that are not negative; the last must be positive
+    (for N updates give N + 1 points: the last rate moves nothing). Lists and other types are
+    copied.
     """
     function = "schedule_bound"
     rates = _doubles(lr, f"{function}: lr")
