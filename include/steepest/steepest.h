@@ -829,7 +829,7 @@ STEEPEST_API steepest_status steepest_schedule_bound(const double* lr, int64_t t
  *   S_1 = D / sqrt(2 c_1),  S_{t+1} = S_t / sqrt(1 + 2 c_{t+1} / G_t^2),  lr[t - 1] = S_t - S_{t+1}
  *   bound = D sqrt(2 c_1)
  *
- * .57803 at T = 10, .20011 at 100, .06332 at 1000 for D = G = 1; 2 D G / sqrt(T) for large T. The
+ * .57801 at T = 10, .20011 at 100, .06332 at 1000 for D = G = 1; 2 D G / sqrt(T) for large T. The
  * last rate moves nothing, and is about 2.4 times the one before. lr must not overlap grad_norms.
  * Errors: as steepest_schedule_bound; STEEPEST_E_INVALID_ARGUMENT also where rates would leave the
  * range of a double. Since 0.1. */

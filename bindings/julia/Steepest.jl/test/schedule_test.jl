@@ -13,7 +13,7 @@ lr, bound = schedule_optimal(100)
 @test bound ≈ 0.20011 atol = 1e-5
 @test schedule_bound(lr) ≈ bound rtol = 1e-12
 @test schedule_bound(lr; grad_norm = ones(100)) ≈ bound rtol = 1e-12
-@test schedule_optimal(10; grad_norm = fill(2.0, 10))[2] ≈ 2 * 0.57803 rtol = 1e-4
+@test schedule_optimal(10; grad_norm = fill(2.0, 10))[2] ≈ 2 * 0.57801 rtol = 1e-4
 @test schedule_refine(ones(4); kind = :sgd, smoothing = 0) ≈ [1, 2 / 3, 1 / 3, 0]
 @test_throws SteepestError schedule_fill(Schedule(), 0)
 @test_throws SteepestError schedule_fill(Schedule(), -1)
