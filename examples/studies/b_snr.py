@@ -195,17 +195,18 @@ def main() -> None:
     for i, lr in enumerate(RATES):
         for step in CHECKPOINTS:
             here = np.array([row[3:] for row in found if row[:2] == (lr, step)])
-            low, middle, high = np.nanquantile(here, [0.25, 0.5, 0.75], axis=0)
             for k, (marker, label) in enumerate(
                 (("o", "direct"), ("x", "still"), ("^", "from ‖u‖"), ("s", "from ‖m‖/‖g‖"))
             ):
-                if k == 1:
+                known = here[~np.isnan(here[:, k]), k]
+                if k == 1 or len(known) == 0:
                     continue
+                low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
                 along.errorbar(
-                    step * 1.03 ** (k - 2), middle[k],
-                    [[middle[k] - low[k]], [high[k] - middle[k]]], fmt=marker, ms=4,
+                    step * 1.03 ** (k - 2), middle,
+                    [[middle - low], [high - middle]], fmt=marker, ms=4,
                     color=f"C{i}", mfc="white" if k == 0 else None,
-                    label=f"{label}, lr {lr}" if step == CHECKPOINTS[0] else None,
+                    label=f"{label}, lr {lr}" if step == CHECKPOINTS[-1] else None,
                 )  # fmt: skip
         table = np.array([row[3:] for row in found if row[0] == lr])
         scatter.plot(
@@ -219,15 +220,19 @@ def main() -> None:
         title=f"GPT, {len(names)} hidden matrices, {len(seeds)} seeds: median and quartiles",
     )  # fmt: skip
     along.set_yscale("symlog", linthresh=0.01)
-    along.legend(ncols=2, fontsize=7)
-    line = np.logspace(-3, 1, 40)
+    along.set_ylim(-0.1, 100)
+    along.set_xticks(CHECKPOINTS, CHECKPOINTS)
+    along.minorticks_off()
+    along.legend(ncols=2, fontsize=7, loc="upper right")
+    line = np.logspace(-1, 1, 10)
     scatter.plot(line, line, color="grey", lw=0.8)
     scatter.set(
         xlabel=f"direct, from {MICRO_BATCHES} batches", ylabel="from ‖m‖/‖g‖",
         title="GPT, every matrix at every checkpoint", xscale="log",
     )  # fmt: skip
     scatter.set_yscale("symlog", linthresh=0.01)
-    scatter.legend(fontsize=7, loc="lower right")
+    scatter.set_ylim(-0.1, 300)
+    scatter.legend(fontsize=7, loc="upper left")
     rows += [(f"gpt lr {lr} {name}", step, *values) for lr, step, name, *values in found]
     common.save(
         figure,
