@@ -32,22 +32,29 @@ def grad_norm(grads: Array | Sequence[Array], *, threads: int | None = None) -> 
     infinite. To clip: grad_scale = min(1, max_norm / norm), passed to the step. grads: any shapes,
     without gaps, of float32, float64, float16 or bfloat16 in any mix.
     """
-    column = Column("grad_norm", "grads", grads)
+    return GradNorm(*_of_vectors(_c.lib.steepest_grad_norm, "grad_norm", "grads", grads, threads))
+
+
+def _of_vectors(
+    call: Any, function: str, name: str, arrays: Array | Sequence[Array], threads: int | None
+) -> tuple[float, int]:
+    """A number made of all elements of some arrays, and how many of them are not finite."""
+    column = Column(function, name, arrays)
     vectors = Structs(_c.Vector, len(column))
     vectors.records["count"] = column.sizes()
     vectors.records["data"] = column.addresses
     vectors.records["dtype"] = column.dtypes
-    norm, nonfinite = c_double(), c_int64()
+    result, nonfinite = c_double(), c_int64()
     _c.check(
-        _c.lib.steepest_grad_norm(
+        call(
             _c.context(threads),
             vectors.array,
             len(column),
-            ctypes.byref(norm),
+            ctypes.byref(result),
             ctypes.byref(nonfinite),
         )
     )
-    return GradNorm(norm.value, nonfinite.value)
+    return result.value, nonfinite.value
 
 
 def _double(call: Any, *arguments: Any) -> float:
@@ -161,18 +168,7 @@ def rms(x: Array | Sequence[Array], *, threads: int | None = None) -> float:
 
     0 without elements, NaN with elements that are not finite.
     """
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    views = [dense(view(array, f"rms: x[{i}]")) for i, array in enumerate(arrays)]
-    vectors = _c.new_array(_c.Vector, len(views))
-    for vector, array in zip(vectors, views):
-        vector.count = size(array)
-        vector.data = array.address
-        vector.dtype = array.dtype
-    result = c_double()
-    _c.check(
-        _c.lib.steepest_rms(_c.context(threads), vectors, len(vectors), ctypes.byref(result), None)
-    )
-    return result.value
+    return _of_vectors(_c.lib.steepest_rms, "rms", "x", x, threads)[0]
 
 
 def spectral_norm(x: Array, *, threads: int | None = None) -> float:
