@@ -92,7 +92,7 @@ struct running_sums {
 };
 
 // Elements between two flushes of the running sums; the blocks of a staged mix are as long.
-inline constexpr int64_t flush_interval = 1024;
+inline constexpr int64_t flush_interval = 512;
 
 template <class Storage, class Level, simd::rounding Rounding>
 struct adamw {
