@@ -133,6 +133,12 @@ TEST(cpp_wrapper, diagnostics_and_schedules) {
   const auto view = steepest::matrix_view<const double>(x, 2, 2);
   EXPECT_NEAR(steepest::singular_values(context, view)[1], 2, 1e-14);
   EXPECT_NEAR(steepest::spectral_norm(context, view), 3, 1e-14);
+  const steepest::norm_bounds bounds = steepest::spectral_norm_bounds(context, view, 1e-3);
+  EXPECT_LE(bounds.lower, 3);
+  EXPECT_GE(bounds.upper, 3);
+  EXPECT_LE(bounds.upper, 1.001 * bounds.lower);
+  EXPECT_NEAR(steepest::adam_update_rms_second_order(0.9, 0.95, 0, 3), 0.2258, 5e-5);
+  EXPECT_FALSE(steepest::nothrow::adam_update_rms_second_order(0.9, 0.95, 0, 0.5).has_value());
   EXPECT_NEAR(steepest::singular_entropy(std::vector<double>{1, 1}), 1, 1e-14);
   const double rms = steepest::adam_update_rms(0.9, 0.25);
   EXPECT_NEAR(steepest::snr_from_update_rms(rms, 0.9, 0), 0.25, 1e-13);

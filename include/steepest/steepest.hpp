@@ -385,6 +385,10 @@ struct norm_result {
   double norm;             // NaN or infinite if there are such elements
   std::int64_t nonfinite;  // how many
 };
+// lower <= |x|_2 <= upper
+struct norm_bounds {
+  double lower, upper;
+};
 
 template <elements R>
 steepest_vector as_vector(R&& range) {
@@ -428,6 +432,15 @@ result<double> spectral_norm(const context& context, matrix_view<T> x) {
                              x.data(), x.ld(), &norm);
   return detail::finish(status, norm);
 }
+template <element T>
+result<norm_bounds> spectral_norm_bounds(const context& context, matrix_view<T> x,
+                                         double tolerance = 0) {
+  norm_bounds bounds = {};
+  const steepest_status status = steepest_spectral_norm_bounds(
+      context.get(), x.rows(), x.cols(), dtype_of<std::remove_cv_t<T>>, x.data(), x.ld(), tolerance,
+      &bounds.lower, &bounds.upper);
+  return detail::finish(status, bounds);
+}
 inline result<double> singular_entropy(std::span<const double> values) {
   double entropy = 0;
   const auto count = static_cast<std::int64_t>(values.size());
@@ -437,6 +450,13 @@ inline result<double> singular_entropy(std::span<const double> values) {
 inline result<double> adam_update_rms(double beta1, double snr, std::int64_t step = 0) {
   double rms = 0;
   const steepest_status status = steepest_adam_update_rms(beta1, snr, step, &rms);
+  return detail::finish(status, rms);
+}
+inline result<double> adam_update_rms_second_order(double beta1, double beta2, double snr,
+                                                   double kurtosis, std::int64_t step = 0) {
+  double rms = 0;
+  const steepest_status status =
+      steepest_adam_update_rms_second_order(beta1, beta2, snr, kurtosis, step, &rms);
   return detail::finish(status, rms);
 }
 inline result<double> snr_from_update_rms(double rms, double beta1, std::int64_t step) {
@@ -468,11 +488,19 @@ template <element T>
 double spectral_norm(const context& context, matrix_view<T> x) {
   return nothrow::spectral_norm(context, x).value();
 }
+template <element T>
+norm_bounds spectral_norm_bounds(const context& context, matrix_view<T> x, double tolerance = 0) {
+  return nothrow::spectral_norm_bounds(context, x, tolerance).value();
+}
 inline double singular_entropy(std::span<const double> values) {
   return nothrow::singular_entropy(values).value();
 }
 inline double adam_update_rms(double beta1, double snr, std::int64_t step = 0) {
   return nothrow::adam_update_rms(beta1, snr, step).value();
+}
+inline double adam_update_rms_second_order(double beta1, double beta2, double snr, double kurtosis,
+                                           std::int64_t step = 0) {
+  return nothrow::adam_update_rms_second_order(beta1, beta2, snr, kurtosis, step).value();
 }
 inline double snr_from_update_rms(double rms, double beta1, std::int64_t step) {
   return nothrow::snr_from_update_rms(rms, beta1, step).value();
