@@ -19,11 +19,11 @@ class TimedLibrary:
     """The library's functions, counting the time that is spent in them."""
 
     def __init__(self, library):
-        self.library = library
+        self.wrapped = library
         self.inside = 0.0
 
     def __getattr__(self, name):
-        function = getattr(self.library, name)
+        function = getattr(self.wrapped, name)
 
         def timed(*arguments):
             began = time.perf_counter()
