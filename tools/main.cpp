@@ -65,6 +65,8 @@ exit_code run(int argc, char** argv) {
       "written.");
   action chosen;
   add_info(program, chosen);
+  add_bench(program, chosen);
+  add_selftest(program, chosen);
   add_msign(program, chosen);
   add_schedule(program, chosen);
   add_simulate(program, chosen);
