@@ -205,6 +205,8 @@ json as_json(const options& o, const std::vector<job>& jobs, const std::vector<r
 }
 
 exit_code run(const options& o) {
+  // What is wrong with the environment.
+  if (steepest_context_isa(nullptr) == 0) throw failure(exit_usage, steepest_last_error());
   const std::vector<job> jobs = jobs_for(o);
   std::vector<row> rows;
   {

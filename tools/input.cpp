@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "command.hpp"
+#include "quoted.hpp"
 
 namespace tool {
 namespace {
@@ -82,8 +83,7 @@ std::vector<double> read_numbers(const std::string& path) {
       const char* const end = word.data() + word.size();
       const auto [stopped, error] = std::from_chars(word.data(), end, value);
       if (error != std::errc() || stopped != end)
-        fail(path, "line " + std::to_string(line) + ": '" + std::string(word.substr(0, 40)) +
-                       "' is not a number");
+        fail(path, "line " + std::to_string(line) + ": " + quoted(word) + " is not a number");
       numbers.push_back(value);
       here.remove_prefix(word.size());
     }

@@ -6,15 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "quoted.hpp"
+
 namespace tool::npy {
 namespace {
-
-// A part of the file for an error's text: short, and printable.
-std::string quoted(std::string_view part) {
-  std::string shown = "'";
-  for (const char c : part.substr(0, 60)) shown += c >= ' ' && c <= '~' ? c : '?';
-  return shown + (part.size() > 60 ? "...'" : "'");
-}
 
 // What the header's dictionary says, and nothing that it must say twice.
 struct header {

