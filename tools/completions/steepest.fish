@@ -14,7 +14,7 @@ complete -c steepest -n "not __fish_seen_subcommand_from $commands" -a msign -d 
 
 complete -c steepest -n '__fish_seen_subcommand_from info bench selftest msign' -l json -d 'Print JSON'
 complete -c steepest -n '__fish_seen_subcommand_from bench msign' -x -l threads -d 'Threads'
-complete -c steepest -n '__fish_seen_subcommand_from bench' -l quick -d 'A third of the rounds'
+complete -c steepest -n '__fish_seen_subcommand_from bench' -l quick -d 'Fewer rounds'
 complete -c steepest -n '__fish_seen_subcommand_from bench simulate' -x -l elements -d 'How many'
 complete -c steepest -n '__fish_seen_subcommand_from schedule simulate' -x -l steps -d 'How many'
 complete -c steepest -n '__fish_seen_subcommand_from schedule simulate' -r -F -s o -l output -d 'File'
