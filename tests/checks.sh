@@ -75,7 +75,8 @@ release_build() {
 # Only the library: library_build DIRECTORY CMAKE_ARGUMENTS...
 library_build() {
   cmake --preset debug -B "build/check/$1" -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
-    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF "${@:2}"
+    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF \
+    "${@:2}"
   cmake --build "build/check/$1"
 }
 

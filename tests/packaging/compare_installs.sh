@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# compare_installs.sh TREE TREE: the same files, links and texts; of the libraries and programs only the
+# compare_installs.sh TREE TREE: the same files, links and texts; of libraries and programs only the
 # names.
 set -euo pipefail
 
