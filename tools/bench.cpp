@@ -6,13 +6,13 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "adamw_support.hpp"
 #include "command.hpp"
 #include "contest.hpp"
 #include "fma_peak.hpp"
 #include "grad_norm_support.hpp"
+#include "json.hpp"
 #include "machine.hpp"
 #include "muon_support.hpp"
 #include "output.hpp"
@@ -20,8 +20,6 @@
 
 namespace tool {
 namespace {
-
-using json = nlohmann::ordered_json;
 
 struct options {
   std::int64_t elements = 1 << 25, threads = 0;
@@ -213,7 +211,7 @@ exit_code run(const options& o) {
     progress shown(static_cast<long>(jobs.size()) * o.rounds());
     for (const job& each : jobs) rows.push_back(each.run(each, shown));
   }
-  print(o.as_json ? as_json(o, jobs, rows).dump(2) + '\n' : described(o, jobs, rows));
+  print(o.as_json ? dumped(as_json(o, jobs, rows)) : described(o, jobs, rows));
   return exit_ok;
 }
 

@@ -6,10 +6,10 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <steepest/steepest.hpp>
 
 #include "command.hpp"
+#include "json.hpp"
 #include "machine.hpp"
 #include "output.hpp"
 
@@ -33,8 +33,6 @@ int usable_cores() {
 }
 
 namespace {
-
-using json = nlohmann::ordered_json;
 
 struct level {
   const char* name;
@@ -118,7 +116,7 @@ void add_info(CLI::App& program, action& chosen) {
   command->callback([=, &chosen] {
     chosen = [=] {
       const json all = gather();
-      print(*as_json ? all.dump(2) + '\n' : described(all));
+      print(*as_json ? dumped(all) : described(all));
       return exit_ok;
     };
   });

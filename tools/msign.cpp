@@ -6,12 +6,12 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <steepest/steepest.hpp>
 
 #include "command.hpp"
 #include "contest.hpp"
 #include "input.hpp"
+#include "json.hpp"
 #include "matrix.hpp"
 #include "msign_support.hpp"
 #include "npy.hpp"
@@ -20,8 +20,6 @@
 
 namespace tool {
 namespace {
-
-using json = nlohmann::ordered_json;
 
 struct options {
   std::string file;
@@ -265,7 +263,7 @@ exit_code run(options o) {
     throw failure(exit_input, o.file + ": " + error.what());
   }
   const findings found = m.type == npy::type::f64 ? examine<double>(o, m) : examine<float>(o, m);
-  print(o.as_json ? as_json(o, m, found).dump(2) + '\n' : described(o, m, found));
+  print(o.as_json ? dumped(as_json(o, m, found)) : described(o, m, found));
   return exit_ok;
 }
 

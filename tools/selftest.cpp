@@ -6,10 +6,10 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <steepest/steepest.hpp>
 
 #include "command.hpp"
+#include "json.hpp"
 #include "output.hpp"
 
 namespace tool {
@@ -47,8 +47,6 @@ void add_theory_checks(std::vector<check>& checks) {
 }
 
 namespace {
-
-using json = nlohmann::ordered_json;
 
 struct outcome {
   const tool::check* check;
@@ -109,7 +107,7 @@ exit_code run(bool json_wanted) {
     }
   }
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
-  print(json_wanted ? as_json(outcomes, seconds).dump(2) + '\n' : described(outcomes, seconds));
+  print(json_wanted ? dumped(as_json(outcomes, seconds)) : described(outcomes, seconds));
   return passed ? exit_ok : exit_failed;
 }
 
