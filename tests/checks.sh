@@ -68,21 +68,22 @@ finish() {
 
 release_build() {
   cmake --preset release -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON \
-    -DSTEEPEST_BUILD_BENCHMARKS=ON -DSTEEPEST_BUILD_EXAMPLES=ON
+    -DSTEEPEST_BUILD_BENCHMARKS=ON -DSTEEPEST_BUILD_EXAMPLES=ON -DSTEEPEST_BUILD_TOOLS=ON
   cmake --build build/release
 }
 
 # Only the library: library_build DIRECTORY CMAKE_ARGUMENTS...
 library_build() {
   cmake --preset debug -B "build/check/$1" -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
-    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF "${@:2}"
+    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF \
+    "${@:2}"
   cmake --build "build/check/$1"
 }
 
 meson_build() {
   local options=(--buildtype=release --prefix="$(cached CMAKE_INSTALL_PREFIX)"
     --libdir="$(cached CMAKE_INSTALL_LIBDIR)"
-    -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled)
+    -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled -Dtools=enabled)
   # A directory of another Meson version cannot be reconfigured.
   if [[ ! -e build/meson/build.ninja ]] ||
     ! meson setup --reconfigure build/meson "${options[@]}"; then
@@ -254,6 +255,8 @@ test_all() {
   done
   prefix=build/check/install/meson$(cached CMAKE_INSTALL_PREFIX)
   check 'the C++ example fits its data' build/release/examples/fit
+  check -n 1 'the installed tool tests itself' \
+    "build/check/install/cmake$(cached CMAKE_INSTALL_PREFIX)/bin/steepest" selftest
   check 'the installed tree can be moved' moved_tree "$prefix"
   for kind in find_package pkg-config meson; do
     check "installed by Meson and moved, used by $kind" tests/packaging/check_consumer.sh "$kind" \
@@ -313,12 +316,12 @@ test_all() {
 # ---- lint
 
 formatted() {
-  find include src tests bench examples \( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 |
+  find include src tests bench examples tools \( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 |
     xargs -0 .venv/bin/clang-format --dry-run -Werror
 }
 
 short_lines() {
-  ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
+  ! grep -rnE '.{101}' include src tests bench bindings examples tools cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
     --include='*.rs' --include='*.jl' --include=dev
 }

@@ -51,7 +51,7 @@ class Steepest(ConanFile):
         blas = self.dependencies["openblas"].cpp_info
         library = next(Path(blas.libdir).glob("libopenblas.*"))
         toolchain = CMakeToolchain(self)
-        for part in ("TESTS", "BENCHMARKS", "EXAMPLES"):
+        for part in ("TESTS", "BENCHMARKS", "EXAMPLES", "TOOLS"):
             toolchain.cache_variables[f"STEEPEST_BUILD_{part}"] = False
         for name in ("STEEPEST_OPENBLAS", "STEEPEST_LAPACKE"):
             toolchain.cache_variables[name] = str(library)
