@@ -68,6 +68,40 @@ worked() {
   [[ $result == passed || $result == unselected ]]
 }
 
+# What to end with this script: processes, and groups of them.
+running=()
+beside=
+end_running() {
+  kill -TERM -- "${running[@]}" ${beside:+"$beside"} 2>/dev/null || true
+}
+trap end_running EXIT
+
+# alongside FUNCTION: its checks, which keep one core busy for long, run beside those that follow.
+# `join` waits for them and reports.
+alongside() {
+  mkdir -p build/check
+  (
+    beside=
+    trap end_running EXIT
+    "$1"
+  ) >build/check/beside &
+  beside=$!
+}
+
+join() {
+  local status=0
+  wait "$beside" || status=1
+  beside=
+  cat build/check/beside
+  passed=$((passed + $(reported ok)))
+  skipped=$((skipped + $(reported skipped)))
+  failed=$((failed + $(reported FAILED) + status))
+}
+
+reported() {
+  grep -c "^$1 " build/check/beside || true
+}
+
 # limited COMMAND...: ends it, and what it has started, with status 124 after limit_s. In a process
 # group of its own; a subshell outside of any condition, so that `set -e` works in functions.
 limited() {
@@ -79,11 +113,10 @@ limited() {
     sleep 10; kill -KILL -- "-$command") &
   guard=$!
   set +m
-  # shellcheck disable=SC2064  # the numbers of now
-  trap "kill -TERM -- -$command -$guard 2>/dev/null" EXIT
+  running=("-$command" "-$guard")
   wait "$command" 2>/dev/null
   status=$?
-  trap - EXIT
+  running=()
   kill -TERM -- "-$guard" 2>/dev/null
   wait "$guard" 2>/dev/null
   return $((status == 143 || status == 137 ? 124 : status))
@@ -120,9 +153,11 @@ release_build() {
   cmake --build build/release
 }
 
-# Only the library: library_build DIRECTORY CMAKE_ARGUMENTS...
+# Only the library: library_build DIRECTORY CMAKE_ARGUMENTS... With types, for the baseline; where
+# variables are at each instruction takes half of the time of a kernel, and nobody looks here.
 library_build() {
-  cmake --preset debug -B "build/check/$1" -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
+  cmake --preset debug -B "build/check/$1" -DCMAKE_CXX_FLAGS_DEBUG="-g -fno-var-tracking" \
+    -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
     -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF "${@:2}"
   cmake --build "build/check/$1"
 }
@@ -262,6 +297,25 @@ moved_tree() {
   mv "$1" build/check/install/moved
 }
 
+bindings() {
+  check 'Python wheel' shared_objects bindings/python/check.sh wheel
+  if worked; then
+    check 'wheel in a clean environment' bindings/python/check.sh clean
+    check 'pip install .' shared_objects bindings/python/check.sh install
+    check -n 4 'tests of the Python package' bindings/python/check.sh tests
+    check 'types of the Python package' bindings/python/check.sh types
+  fi
+
+  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
+
+  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
+  if worked; then
+    check 'Rust crates, with the static library' bindings/rust/check.sh static
+    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
+    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+  fi
+}
+
 test_all() {
   ctest_selection=(--label-exclude '^long$')
   meson_selection=(--no-suite long)
@@ -342,29 +396,15 @@ test_all() {
   check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
   check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
 
-  check 'Python wheel' shared_objects bindings/python/check.sh wheel
-  if worked; then
-    check 'wheel in a clean environment' bindings/python/check.sh clean
-    check 'pip install .' shared_objects bindings/python/check.sh install
-    check -n 4 'tests of the Python package' bindings/python/check.sh tests
-    check 'types of the Python package' bindings/python/check.sh types
-  fi
-
-  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
-
-  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
-  if worked; then
-    check 'Rust crates, with the static library' bindings/rust/check.sh static
-    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
-    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
-  fi
-
+  alongside bindings
   check 'Clang build' clang_build "$([[ $long ]] && echo ON || echo OFF)"
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
   check -n 1 'objects of the ISA levels from Clang' tests/symbols/check_objects.py \
     build/check/clang
   check 'msign by OpenBLAS, as a build option' shared_objects openblas_provider
+
+  join
 
   if [[ $long ]]; then
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled
