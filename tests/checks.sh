@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Said, so that Meson does not put ccache before them: it has other flags and paths than CMake.
+export CC=${CC:-cc} CXX=${CXX:-c++}
 compilers=(gcc clang)
 forking='^(errors|fork)$'
 passed=0
@@ -163,8 +165,6 @@ library_build() {
 }
 
 meson_build() {
-  # No ccache, which Meson would find by itself: it shares nothing with CMake's builds.
-  local -x CC=${CC:-cc} CXX=${CXX:-c++}
   local options=(--buildtype=release --prefix="$(cached CMAKE_INSTALL_PREFIX)"
     --libdir="$(cached CMAKE_INSTALL_LIBDIR)"
     -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled)
