@@ -15,7 +15,7 @@ skipped=0
 result=
 # Only the checks whose names match, case aside; nothing for all.
 only=
-# What one check may take. A single test has a limit of its own, which names it (tests/CMakeLists.txt).
+# What one check may take. A test has a limit of its own, which names it (tests/CMakeLists.txt).
 limit_s=3600
 
 # check [-n LINES] NAME COMMAND...: LINES of the output's end are shown even on success. Status 77
@@ -185,7 +185,8 @@ clang_build() {
 
 openblas_provider() {
   cmake --preset release -B build/check/openblas -DSTEEPEST_MATRIX_PROVIDER=openblas \
-    -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF
+    -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON -DSTEEPEST_BUILD_BENCHMARKS=OFF \
+    -DSTEEPEST_BUILD_EXAMPLES=OFF
   cmake --build build/check/openblas --target test_msign
   OPENBLAS_NUM_THREADS=1 build/check/openblas/tests/msign
 }
