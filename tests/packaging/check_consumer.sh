@@ -75,7 +75,7 @@ case $kind in
     run "$work/build"
     ;;
   add_subdirectory)
-    configure add_subdirectory -DSTEEPEST_SOURCE_DIR="$where"
+    configure add_subdirectory -DSTEEPEST_SOURCE_DIR="$where" -DSTEEPEST_WERROR=ON
     cmake --build "$work/build"
     run "$work/build"
     ;;
