@@ -229,6 +229,7 @@ test_all() {
   check 'both libraries export the same symbols' same_exports
   check 'exported symbols are symbols.txt and the header' \
     tests/abi/abi.sh names build/release/libsteepest.so.1
+  check -n 1 'every wrapper has all of the header' tests/abi/wrappers.py
 
   for compiler in "${compilers[@]}"; do
     for standard in c99 c11 c17; do
@@ -286,6 +287,8 @@ test_all() {
     check 'Rust crates, with the static library' bindings/rust/check.sh static
     check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
     check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+    check 'the Rust crate for half' bindings/rust/check.sh half
+    check 'the Rust crate for candle, with a stand-in for it' bindings/rust/check.sh candle
   fi
 
   check 'Clang build' clang_build "$([[ ${1:-} == --long ]] && echo ON || echo OFF)"
@@ -296,6 +299,8 @@ test_all() {
   check 'msign by OpenBLAS, as a build option' openblas_provider
 
   if [[ ${1:-} == --long ]]; then
+    check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
+      build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
