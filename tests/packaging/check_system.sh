@@ -26,9 +26,11 @@ release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 grep -qx 'ID=debian' /etc/os-release || skip 'no Debian system'
 
 root=$(mktemp -d)
-trap 'rm -rf --one-file-system "$root"' EXIT
+chmod 755 "$root"
+trap 'umount "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
 debootstrap --variant=minbase "$release" "$root" ||
   skip "debootstrap cannot make a system of Debian $release here"
+mount -t proc proc "$root/proc" || skip 'nothing can be mounted here'
 
 inside() {
   DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
