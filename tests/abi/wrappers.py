@@ -90,7 +90,7 @@ def used():
         # Its structs have constructors, which its tests compare with the _init functions.
         "Julia": (
             JULIA,
-            finds(julia, r"\b(?:loaded\(|reduction\()?{0}_\b(?!\s*=)"),
+            finds(julia, r"\b(?:loaded|reduction)\({0}_\b|\b{0}_\[\]|:steepest_{0}\b"),
             finds(julia_tests, r"\b{0}_init_\b"),
         ),
         "Python": (
