@@ -1,26 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""wrappers.py: every function and struct of steepest.h is used by each of the wrappers (C++, Python,
-Rust, Julia), except for those that the lists below name with a reason. Fails when the header has
-something that a wrapper has not, when a reason is no longer needed, and when a field of a Julia
-struct is not the header's; says which, and where it belongs. Rust's and Python's tests compare
-fields and constants with the header themselves; C++ uses the header's structs.
+"""wrappers.py: each of the wrappers (C++, Rust, Julia, Python) uses every function, struct and
+constant of steepest.h, except for those that WITHOUT names with a reason; and Julia's structs have
+the header's fields (Rust's and Python's tests compare those themselves, and C++ uses the header's
+structs). Says what is missing and where; also of reasons that nobody needs any longer.
 
-A new function of the C interface: give it to each wrapper, or write here why not.
+A new name in the header: give it to each wrapper, or write here why not.
 """
 
 import re
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+HEADER = ROOT / "include/steepest/steepest.h"
 
-# What a wrapper does without, and why.
-NO_CALLBACKS_PYTHON = (
+OWN_THREADS = (
     "threads and memory are the library's: a Python callback would need the interpreter's lock in"
     " each of its threads"
 )
-CONTEXT_MEMORY_PYTHON = (
+OWN_MEMORY = (
     "a call takes scratch memory from its context, which keeps it for the next one; trim() frees it"
 )
 JULIA_CALLBACKS = (
@@ -28,132 +28,166 @@ JULIA_CALLBACKS = (
     " waits inside a C call go on in another thread (from 1.7); Context takes the addresses of such"
     " structs with functions in C"
 )
+NO_KERNEL = "no kernel takes them yet"
+BATCHED = "msign_batched does one matrix as well as many"
+# What a wrapper does without, and why: functions and structs without steepest_, constants without
+# STEEPEST_; * stands for anything.
 WITHOUT = {
     "C++": {},
     "Rust": {
         "abi_version": "build.rs and the loader see to it: the library is linked by its soname",
         "isa_name": "Isa is an enum with Debug",
         "status_name": "ErrorKind is an enum with Debug",
+        "Q8_*": NO_KERNEL,
     },
     "Julia": {
         "executor": JULIA_CALLBACKS,
         "allocator": JULIA_CALLBACKS,
-        "msign": "msign_batched does one matrix as well as many",
+        "msign": BATCHED,
+        "OK": "SteepestError has the number and the library's name of it",
+        "E_*": "SteepestError has the number and the library's name of it",
+        "F*[0-9]": "the element type of an array says it: dtype()",
+        "Q8_*": NO_KERNEL,
+        "*_EMIT_DELTA": "an array given as `delta` says it",
     },
     "Python": {
-        "executor": NO_CALLBACKS_PYTHON,
-        "allocator": NO_CALLBACKS_PYTHON,
-        "msign_workspace_size": CONTEXT_MEMORY_PYTHON,
-        "muon_workspace_size": CONTEXT_MEMORY_PYTHON,
-        "msign": "msign_batched does one matrix as well as many",
+        "executor": OWN_THREADS,
+        "allocator": OWN_THREADS,
+        "*_workspace_size": OWN_MEMORY,
+        "msign": BATCHED,
         "status_name": "each status is an exception class of its own",
+        "Q8_*": NO_KERNEL,
+        "ISA_*": "a context is known by its number of threads; STEEPEST_MAX_ISA lowers the level",
+        "CONTEXT_OPENBLAS": "for comparisons, which bench/ makes from C++",
     },
 }
 
+CPP = "include/steepest/steepest.hpp"
+RUST = "bindings/rust/steepest/src"
+JULIA = "bindings/julia/Steepest.jl/src"
+PYTHON = "bindings/python/steepest"
+# The first part of a constant's name, where it has one.
+GROUP = r"^(?:ADAMW|MUON|MSIGN|COEF|NORM|MOMENTUM|SCALE|SCHEDULE|DECAY|REFINE|CONTEXT|FLAG|ISA)_"
 
-def text(folder, pattern, without=()):
-    files = sorted(path for path in (ROOT / folder).glob(pattern) if path.name not in without)
-    assert files, f"{folder}/{pattern}: no files"
+
+def text(place, pattern="*", without=()):
+    files = [ROOT / place] if (ROOT / place).is_file() else sorted((ROOT / place).rglob(pattern))
+    files = [path for path in files if path.is_file() and path.name not in without]
+    assert files, f"{place}/{pattern}: no files"
     return "\n".join(path.read_text() for path in files)
 
 
-def declared(header):
-    """Names without prefix: functions, and structs that have an _init function."""
-    functions = re.findall(r"^STEEPEST_API [^(]*?steepest_(\w+)\(", header, re.MULTILINE)
-    assert len(functions) > 40
-    structs = [name.removesuffix("_init") for name in functions if name.endswith("_init")]
-    return [name for name in functions if not name.endswith("_init")], structs
+def names(header):
+    """(functions, structs that have an _init function, constants)"""
+    declared = re.findall(r"^STEEPEST_API [^(]*?steepest_(\w+)\(", header, re.MULTILINE)
+    functions = [name for name in declared if not name.endswith("_init")]
+    structs = [name.removesuffix("_init") for name in declared if name.endswith("_init")]
+    constants = re.findall(r"^#define STEEPEST_(\w+) \(?(?:UINT64_C|-?\d)", header, re.MULTILINE)
+    constants = [name for name in constants if "VERSION" not in name]
+    assert len(functions) > 30 and len(structs) > 10 and len(constants) > 60
+    return functions, structs, constants
 
 
-def used():
-    """By wrapper: where it is, and two searches, for a function and for a struct."""
-    cpp = text("include/steepest", "steepest.hpp")
-    rust = text("bindings/rust/steepest/src", "**/*.rs")
+def finds(source, pattern):
+    return lambda name: re.search(pattern.format(name=name, NAME=name.upper()), source) is not None
+
+
+def wrappers():
+    """By wrapper: where it is, and whether it uses a function, a struct, a constant."""
+    cpp, rust = text(CPP), text(RUST, "*.rs")
     julia = re.sub(r"^@declare.*", "", text(JULIA, "*.jl"), flags=re.MULTILINE)
-    julia_tests = text(f"{JULIA}/../test", "layout_test.jl")
-    python = text("bindings/python/steepest", "**/*.py")
-
-    def finds(source, pattern):
-        return lambda name: re.search(pattern.format(name, name.upper()), source) is not None
-
+    python = text(PYTHON, "*.py")
+    above = text(PYTHON, "*.py", without=["_c.py"])
+    in_julia = finds(julia.upper(), r"\b{name}\b")
+    statuses = text(f"{PYTHON}/_errors.py")
     return {
+        # Includes the header, which has the constants.
         "C++": (
-            "include/steepest/steepest.hpp",
-            finds(cpp, r"\bsteepest_{0}\("),
-            finds(cpp, r"\bSTEEPEST_{1}_INIT\b"),
+            CPP,
+            finds(cpp, r"\bsteepest_{name}\("),
+            finds(cpp, r"\bSTEEPEST_{NAME}_INIT\b"),
+            lambda name: True,
         ),
         "Rust": (
-            "bindings/rust/steepest/src",
-            finds(rust, r"\bsys::steepest_{0}\("),
-            finds(rust, r"\bsys::STEEPEST_{1}_INIT\b"),
+            RUST,
+            finds(rust, r"\bsys::steepest_{name}\("),
+            finds(rust, r"\bsys::STEEPEST_{NAME}_INIT\b"),
+            finds(rust, r"\bsys::STEEPEST_{name}\b"),
         ),
-        # Its structs have constructors, which its tests compare with the _init functions.
+        # Structs have constructors, which a test compares with the _init functions. Constants are
+        # symbols and keywords by their last part.
         "Julia": (
             JULIA,
-            finds(julia, r"\b(?:loaded|reduction)\({0}_\b|\b{0}_\[\]|:steepest_{0}\b"),
-            finds(julia_tests, r"\b{0}_init_\b"),
+            finds(julia, r"\b(?:loaded|reduction)\({name}_\b|\b{name}_\[\]|:steepest_{name}\b"),
+            finds(text(f"{JULIA}/../test/layout_test.jl"), r"\b{name}_init_\b"),
+            lambda name: in_julia(re.sub(GROUP, "", name)),
         ),
         "Python": (
-            "bindings/python/steepest",
-            finds(python, r"\b(?:lib|library)\.steepest_{0}\b"),
-            finds(python, r': "steepest_{0}",'),
+            PYTHON,
+            finds(python, r"\b(?:lib|library)\.steepest_{name}\b"),
+            finds(python, r': "steepest_{name}",'),
+            lambda name: finds(above, r"\b_c\.{name}\b")(name) or status_of(statuses, name),
         ),
     }
 
 
-JULIA = "bindings/julia/Steepest.jl/src"
+def status_of(errors, name):
+    """Whether it is the number of one of the exception classes."""
+    value = re.search(rf"^#define STEEPEST_{name} \((-\d)\)", HEADER.read_text(), re.MULTILINE)
+    return value is not None and re.search(rf"status[^\n]*= {value[1]}\b", errors) is not None
 
 
-def fields_of_header(header):
+def header_fields(header):
     """By struct: its fields in order."""
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
     result = {}
     for body, name in re.findall(r"typedef struct \w+ {(.*?)} steepest_(\w+);", header, re.DOTALL):
-        names = []
+        fields = []
         for declaration in body.split(";")[:-1]:
-            pointer = re.search(r"\(\*(\w+)\)", declaration)
-            names += [pointer[1]] if pointer else re.findall(r"(\w+)\s*(?:,|$)", declaration)
-        result[name] = names
+            function = re.search(r"\(\*(\w+)\)", declaration)
+            fields += [function[1]] if function else re.findall(r"(\w+)\s*(?:,|$)", declaration)
+        result[name] = fields
     return result
 
 
-def fields_of_julia():
-    """By the name of the struct's _init function, which the comment behind its name says."""
-    source = text(JULIA, "*.jl")
-    result = {}
+def julia_fields():
+    """By the C name, which stands in a comment behind Julia's."""
     pattern = r"^struct \w+ # steepest_(\w+)\n(.*?)^end"
-    for name, body in re.findall(pattern, source, re.MULTILINE | re.DOTALL):
-        result[name] = re.findall(r"^ +(\w+)::", body, re.MULTILINE)
-    return result
+    found = re.findall(pattern, text(JULIA, "*.jl"), re.MULTILINE | re.DOTALL)
+    return {name: re.findall(r"^ +(\w+)::", body, re.MULTILINE) for name, body in found}
+
+
+def struct_faults(ours, theirs):
+    if ours is None:
+        return ["is not there"]
+    faults = [f"has no {field}" for field in theirs if field not in ours]
+    faults += [f"has a {field}" for field in ours if field not in theirs]
+    return faults or ([] if ours == theirs else ["has its fields in another order"])
 
 
 def main():
-    header = (ROOT / "include/steepest/steepest.h").read_text()
-    functions, structs = declared(header)
+    header = HEADER.read_text()
+    functions, structs, constants = names(header)
     faults = []
-    for wrapper, (where, has_function, has_struct) in used().items():
-        without = WITHOUT[wrapper]
-        for kind, names, has in (("()", functions, has_function), ("", structs, has_struct)):
-            for name in names:
-                if not has(name) and name not in without:
-                    faults.append(f"{wrapper}: {where} does not use steepest_{name}{kind}")
-        faults += [
-            f"{wrapper}: the reason to do without {name} is needed no longer"
-            for name in without
-            if (name in functions and has_function(name)) or (name in structs and has_struct(name))
-        ]
-        faults += [
-            f"{wrapper}: a reason to do without {name}, which the header does not have"
-            for name in without
-            if name not in functions and name not in structs
-        ]
-    julia, fields = fields_of_julia(), fields_of_header(header)
-    faults += [
-        f"Julia: steepest_{name} has the fields {julia.get(name)}, the header {fields[name]}"
-        for name in structs
-        if name not in WITHOUT["Julia"] and julia.get(name) != fields[name]
-    ]
-    print("\n".join(faults) or f"{len(functions)} functions and {len(structs)} structs")
+    for wrapper, (where, *uses) in wrappers().items():
+        needed = set()
+        for kind, all_of_it, has in zip(
+            ("steepest_{}()", "steepest_{}", "STEEPEST_{}"), (functions, structs, constants), uses
+        ):
+            for name in (name for name in all_of_it if not has(name)):
+                reasons = [key for key in WITHOUT[wrapper] if fnmatchcase(name, key)]
+                needed.update(reasons)
+                if not reasons:
+                    faults.append(f"{wrapper}: {where} does not use {kind.format(name)}")
+        for key in WITHOUT[wrapper].keys() - needed:
+            faults.append(f"{wrapper}: the reason to do without {key} is not needed")
+    ours, theirs = julia_fields(), header_fields(header)
+    for name in structs:
+        if not any(fnmatchcase(name, key) for key in WITHOUT["Julia"]):
+            for fault in struct_faults(ours.get(name), theirs[name]):
+                faults.append(f"Julia: in {JULIA} the struct of steepest_{name} {fault}")
+    total = f"{len(functions)} functions, {len(structs)} structs and {len(constants)} constants"
+    print("\n".join(faults) or total)
     return 1 if faults else 0
 
 
