@@ -31,9 +31,9 @@ T stored(double value) {
 }
 
 template <class T>
-std::vector<T> numbers(std::size_t count, int seed) {
-  std::vector<T> values(count);
-  for (std::size_t i = 0; i < count; ++i)
+std::vector<T> numbers(std::int64_t count, int seed) {
+  std::vector<T> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = stored<T>(std::sin(0.37 * static_cast<double>(i) + seed));
   return values;
 }
@@ -58,13 +58,11 @@ using mixes =
     testing::Types<mix<float, float, float>, mix<double, double, double>, mix<bf16, bf16, bf16>,
                    mix<f16, f16, f16>, mix<bf16, bf16, float>, mix<float, f16, bf16>>;
 
+constexpr std::int64_t rows = 13, cols = 21, ld = 24;
+
 template <class T>
 class cpp_wrapper_bits : public testing::Test {
  protected:
-  static constexpr std::int64_t rows = 13, cols = 21, ld = 24;
-  using P = typename T::param;
-  using G = typename T::grad;
-  using M = typename T::state;
   const steepest::context context = [] {
     steepest::context_options options;
     options.num_threads = 2;
@@ -74,9 +72,9 @@ class cpp_wrapper_bits : public testing::Test {
 TYPED_TEST_SUITE(cpp_wrapper_bits, mixes);
 
 TYPED_TEST(cpp_wrapper_bits, adamw) {
-  using P = typename TestFixture::P;
-  using G = typename TestFixture::G;
-  using M = typename TestFixture::M;
+  using P = typename TypeParam::param;
+  using G = typename TypeParam::grad;
+  using M = typename TypeParam::state;
   constexpr std::size_t count = 1003;
   const auto g = numbers<G>(count, 2);
   auto w = numbers<P>(count, 1), w2 = w;
@@ -116,10 +114,9 @@ TYPED_TEST(cpp_wrapper_bits, adamw) {
 }
 
 TYPED_TEST(cpp_wrapper_bits, muon) {
-  using P = typename TestFixture::P;
-  using G = typename TestFixture::G;
-  using M = typename TestFixture::M;
-  constexpr std::int64_t rows = this->rows, cols = this->cols, ld = this->ld;
+  using P = typename TypeParam::param;
+  using G = typename TypeParam::grad;
+  using M = typename TypeParam::state;
   const auto g = numbers<G>(rows * cols, 2);
   auto w = numbers<P>(rows * ld, 1), w2 = w;
   auto m = numbers<M>(rows * cols, 3), m2 = m;
@@ -167,8 +164,7 @@ TYPED_TEST(cpp_wrapper_bits, muon) {
 }
 
 TYPED_TEST(cpp_wrapper_bits, msign) {
-  using T = typename TestFixture::P;
-  constexpr std::int64_t rows = this->rows, cols = this->cols, ld = this->ld;
+  using T = typename TypeParam::param;
   using view = steepest::matrix_view<T>;
   using input = steepest::matrix_view<const T>;
   const auto a = numbers<T>(rows * ld, 1), b = numbers<T>(rows * ld, 2);
