@@ -269,7 +269,8 @@ test_all() {
   check 'Debian packages' packages
   if_passed 'a program built against the Debian packages' tests/packaging/check_deb.sh \
     build/check/packages
-  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
+  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py \
+    packaging/conan/test_package/conanfile.py
   check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
 
   check 'Python wheel' bindings/python/check.sh wheel

@@ -17,10 +17,10 @@ process-wide default, or one of these. It may be used by several Julia threads a
 * `consistent`: the same bits on every instruction-set level.
 * `openblas`: msign's products and inverses by OpenBLAS and LAPACK, for comparison.
 * `executor`, `allocator`: the addresses of a `steepest_executor` and a `steepest_allocator` of
-  steepest.h, which are copied. Their functions must be C's, not `@cfunction`s: the library calls
-  them from threads that Julia knows nothing of, and a Julia task that waits inside a C call may go
-  on in another thread, where the call must not return. To leave the threads to Julia, call from
-  several Julia tasks with contexts of `threads = 1`.
+  steepest.h, which are copied. Their functions must be C's, not `@cfunction`s: an allocator is
+  called from threads that Julia has not started, and a Julia task that waits inside an executor's
+  function may go on in another thread, where the library's call must not return. To leave the
+  threads to Julia, call from several Julia tasks with contexts of `threads = 1`.
 
 The environment variables `STEEPEST_NUM_THREADS` and `STEEPEST_MAX_ISA` are read when a context is
 made. See also `Steepest.level` and `Steepest.threads`.
