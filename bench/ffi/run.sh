@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh: what a call from another language costs over the C call: for C++ and Rust a line of JSON
-# each, for Julia a table. Uses the library in build/release. Aims: C++ 20 ns, Rust 50 ns, Julia 200.
+# each, for Julia a table. Uses the library in build/release. Aims: C++ 20 ns, Rust 50, Julia 200.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 library=$PWD/build/release

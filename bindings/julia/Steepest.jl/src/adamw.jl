@@ -190,7 +190,8 @@ end
 
 # The tensors with the addresses of their configs, which the caller keeps alive.
 function with_configs(tensors, configs)
-    return [with(tensor, :config, Address(pointer(configs, i))) for (i, tensor) in enumerate(tensors)]
+    return [with(tensor, :config, Address(pointer(configs, i)))
+            for (i, tensor) in enumerate(tensors)]
 end
 
 const ADAMW_SKIP_NONFINITE = UInt64(1) << 4

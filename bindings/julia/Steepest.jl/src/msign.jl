@@ -98,8 +98,9 @@ side; columns may be further apart, so views of rows work. Options are those of
 [`MsignConfig`](@ref), or one as `config`.
 
 Vectors of matrices of one size are done in one call, side by side. `stats`: a `Vector{MsignStats}`,
-which gets one for each matrix; that costs one more product. `workspace`: scratch memory of your own,
-a `Vector{UInt8}` of as many bytes as [`msign_workspace_size`](@ref) says; by default the context's.
+which gets one for each matrix; that costs one more product. `workspace`: scratch memory of your
+own, a `Vector{UInt8}` of as many bytes as [`msign_workspace_size`](@ref) says; by default the
+context's.
 
 A zero matrix gives zero. Returns `out`. Errors: `DimensionMismatch`, `ArgumentError`,
 [`SteepestError`](@ref); with status -5 where x is not finite, -6 where a factorisation failed. Of

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <steepest/steepest.h>
 
-/* dtypes: of param, grad, exp_avg, exp_avg_sq. stats: null, or of the last call. How many failed. */
+/* How many calls failed. dtypes: of param, grad, exp_avg, exp_avg_sq. stats: null, or of the last
+ * call. */
 int64_t c_adamw(int64_t first_step, int64_t calls, double lr, int64_t count, const int32_t* dtypes,
                 void* param, const void* grad, void* exp_avg, void* exp_avg_sq,
                 steepest_step_stats* stats) {
