@@ -90,8 +90,12 @@ candle() {
 }
 
 bundled() {
+  local bundle=bindings/rust/steepest-sys/source
   trap 'rm -rf bindings/rust/steepest-sys/source' EXIT
   bindings/rust/bundle.sh
+  # All of it is in a package of the crate.
+  diff <(on_crates package --package steepest-sys --allow-dirty --list | grep ^source/ | sort) \
+    <(find "$bundle" -type f -printf 'source/%P\n' | sort)
   env -u STEEPEST_LIB_DIR CARGO_TARGET_DIR="$PWD/build/rust-bundled" cargo test \
     --manifest-path bindings/rust/Cargo.toml --package steepest --features bundled --tests
 }
