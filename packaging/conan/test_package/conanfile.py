@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `conan create` tries the package with."""
 
-from pathlib import Path
-
 from conan import ConanFile
 from conan.tools.build import can_run
 from conan.tools.cmake import CMake, cmake_layout
@@ -25,4 +23,4 @@ class Consumer(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(str(Path(self.cpp.build.bindir) / "consumer"), env="conanrun")
+            self.run(f"{self.cpp.build.bindir}/consumer", env="conanrun")
