@@ -6,8 +6,10 @@
 
 set(CPACK_PACKAGE_NAME steepest)
 set(CPACK_PACKAGE_VENDOR "The Steepest authors")
-set(CPACK_PACKAGE_CONTACT "The Steepest authors <steepest@localhost>" CACHE STRING
+# A stand-in, until there is an address: packaging/README.md.
+set(STEEPEST_MAINTAINER "The Steepest authors <steepest@localhost>" CACHE STRING
   "The Maintainer field of packages")
+set(CPACK_PACKAGE_CONTACT "${STEEPEST_MAINTAINER}")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(components runtime development)

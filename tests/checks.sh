@@ -314,6 +314,8 @@ bindings() {
     check 'Rust crates, with the static library' bindings/rust/check.sh static
     check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
     check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+    check 'the Rust crate for half' bindings/rust/check.sh half
+    check 'the Rust crate for candle, with a stand-in for it' bindings/rust/check.sh candle
   fi
 }
 
@@ -355,6 +357,7 @@ test_all() {
   check 'both libraries export the same symbols' same_exports
   check 'exported symbols are symbols.txt and the header' \
     tests/abi/abi.sh names build/release/libsteepest.so.1
+  check -n 1 'every wrapper has all of the header' tests/abi/wrappers.py
 
   for compiler in "${compilers[@]}"; do
     for standard in c99 c11 c17; do
@@ -396,7 +399,8 @@ test_all() {
   check 'Debian packages' packages
   if_passed 'a program built against the Debian packages' tests/packaging/check_deb.sh \
     build/check/packages
-  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
+  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py \
+    packaging/conan/test_package/conanfile.py
   check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
 
   alongside bindings
@@ -410,6 +414,8 @@ test_all() {
   join
 
   if [[ $long ]]; then
+    check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
+      build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test

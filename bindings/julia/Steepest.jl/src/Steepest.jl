@@ -22,8 +22,9 @@ using Libdl
 
 export BF16, Context, SteepestError
 export AdamWList, StepStats, adamw!, grad_norm
-export MuonList, muon!, scale_factor
+export MuonList, muon!, muon_workspace_size, scale_factor
 export MsignConfig, MsignStats, msign, msign!, msign_band, msign_coefficients
+export msign_workspace_size
 export adam_update_rms, adam_update_rms_second_order, rms, singular_entropy, singular_values
 export snr_from_momentum, snr_from_update_rms, spectral_norm, spectral_norm_bounds
 export Schedule, schedule_at, schedule_bound, schedule_fill, schedule_optimal, schedule_refine
