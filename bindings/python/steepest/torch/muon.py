@@ -257,6 +257,7 @@ class Muon(Optimizer):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         track_stats: bool = False,
+        process_group: Any = None,
         **ours: Any,
     ) -> None:
         if unknown := ours.keys() - OURS.keys():
@@ -276,6 +277,7 @@ class Muon(Optimizer):
         check_options({**defaults, "params": []})
         super().__init__(params, defaults)
         self._set_up(max_grad_norm, skip_nonfinite, track_stats)
+        self.process_group = process_group
 
     def _check_group(self, group: dict) -> None:
         check_options(group)
