@@ -9,6 +9,7 @@ round is sent while the next is computed.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -38,8 +39,7 @@ Item = tuple[dict, str, Any]  # parameter group, name, parameter
 
 
 def cost(group: dict, name: str, param: Any) -> int:
-    rows = param.shape[0]
-    cols = param[0].numel() if rows else 0
+    rows, cols = param.shape[0], math.prod(param.shape[1:])
     axis = group["block_axis"]
     blocks = block_sizes(group["blocks"], cols if axis else rows, name)
     return muon_flops(rows, cols, method_of(group), group["ns_steps"], blocks or (), axis)
@@ -276,8 +276,8 @@ class Plan:
 
     def settle(self, i: int) -> None:
         """A matrix of another rank has a count of its steps here, and nothing else."""
+        state = self.state[self.items[i][2]]
         if self.owner[i] != self.team.me:
-            state = self.state[self.items[i][2]]
             if "step" not in state:
                 state["step"] = torch.tensor(MuonRows.unknown_steps if state else 0.0)
             for key in [key for key in state if key != "step"]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
@@ -26,10 +27,7 @@ def pack(tensors: list[Tensor]) -> Tensor:
 
 
 def packed_size(shape: Any, dtype: torch.dtype) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    return -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
 
 
 def unpack(buffer: Tensor, into: list[Tensor]) -> None:
