@@ -197,8 +197,9 @@ class ShardedRound(Round):
 class Plan:
     """Who computes what, and the state that this implies."""
 
-    def __init__(self, state: dict, process_group: Any, items: list[Item]) -> None:
+    def __init__(self, state: dict, process_group: Any, items: list[Item], first: bool) -> None:
         self.state = state
+        self.first = first  # as without a plan: the others step if no matrix has failed
         self.items = items
         self.team = team = Team(group_of(process_group, items))
         costs = [cost(*item) for item in items]
@@ -284,9 +285,11 @@ class Plan:
                 del state[key]
 
     def run(self, context: int, scale: float, stats: bool, tables: list[Rows]) -> None:
-        """The step of the matrices, and of the `tables` of what each rank does by itself."""
+        """The step of the matrices, and of `tables`, which each rank does by itself."""
         error: Exception | None = None
         failed: list[int] = []
+        if not self.first:
+            error = self.run_others(context, stats, tables)
         sent: Any = None
         received = self.rounds[0].receive() if self.rounds else None
         for k, each in enumerate(self.rounds):
@@ -306,14 +309,6 @@ class Plan:
             if sent:
                 sent()
             sent, received = each.send(), following
-        for table in tables:
-            try:
-                table.run(context, stats)
-            except Exception as problem:
-                if not step_error(problem):
-                    raise
-                error = self.joined(error, problem)
-            table.grads = []  # torch frees them with zero_grad()
         if sent:
             sent()
         everywhere, any_error = self.team.check(error, failed)
@@ -322,6 +317,20 @@ class Plan:
                 self.state[self.items[i][2]]["step"] += 1
         if any_error:
             self.team.raise_all(error)
+        if self.first and (error := self.run_others(context, stats, tables)):
+            raise error
+
+    @staticmethod
+    def run_others(context: int, stats: bool, tables: list[Rows]) -> Exception | None:
+        try:
+            for table in tables:
+                table.run(context, stats)
+                table.grads = []  # torch frees them with zero_grad()
+        except Exception as error:
+            if not step_error(error):
+                raise
+            return error
+        return None
 
     @staticmethod
     def joined(first: Exception | None, second: Exception) -> Exception:
@@ -416,7 +425,7 @@ def make_tables(
         sharded = any(is_dtensor(item[2]) for item in of)
         parted = parted or sharded
         if kind is MuonRows and (sharded or optimizer.process_group is not None):
-            plan = Plan(optimizer.state, optimizer.process_group, of)
+            plan = Plan(optimizer.state, optimizer.process_group, of, not tables)
             continue
         kinds: dict[type[Rows], list[Item]] = defaultdict(list)
         for item in of:
