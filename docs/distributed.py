@@ -106,6 +106,12 @@ def shard(rows: int, ranks: int, rank: int) -> int:
     return max(0, min(rows, each * (rank + 1)) - each * rank)
 
 
+def children(place: int, ranks: int) -> int:
+    """To how many a rank passes a broadcast on, in a binomial tree whose root is at place 0."""
+    steps = [1 << k for k in range(ranks.bit_length())]
+    return sum(step > place and place + step < ranks for step in steps)
+
+
 def per_rank(entries: list[Entry], ranks: int, how: str) -> list[dict[str, int]]:
     """For every rank: bytes of parameters, gradients, state; of the step sent and received (beside
     what the passes send); scratch; operations; elements that AdamW updates.
@@ -134,13 +140,13 @@ def per_rank(entries: list[Entry], ranks: int, how: str) -> list[dict[str, int]]
     assert len(hidden) + len(others) == len(entries)
     share = owners([e.flops() for e in hidden], ranks)
     parts: dict[tuple[int, int], list[int]] = {}
+    broadcast = [0] * ranks  # bytes that each rank has for all others
     for e, owner in zip(hidden, share):
         size, mine = e.rows * e.cols, found[owner]
         mine["state"] += size * WORD
         mine["flops"] += e.flops()
         if not sharded:
-            mine["sent"] += (ranks - 1) * padded(size)
-            mine["received"] -= padded(size)
+            broadcast[owner] += padded(size)
             continue
         sizes = parts.get((e.rows, e.cols))
         if sizes is None:
@@ -150,13 +156,17 @@ def per_rank(entries: list[Entry], ranks: int, how: str) -> list[dict[str, int]]
         mine["sent"] += elsewhere - 2 * sizes[owner]
         mine["received"] += 2 * elsewhere - sizes[owner]
         mine["scratch"] = max(mine["scratch"], 2 * size * WORD)
-    for e in hidden:  # what each rank sends of all matrices, its own taken back above
-        for rank, mine in enumerate(found):
-            if sharded:
-                mine["sent"] += 2 * parts[e.rows, e.cols][rank]
-                mine["received"] += parts[e.rows, e.cols][rank]
-            else:
-                mine["received"] += padded(e.rows * e.cols)
+    for e in hidden:
+        if sizes := parts.get((e.rows, e.cols)):  # what each rank sends of all matrices; of its own it was taken back above
+            for rank, mine in enumerate(found):
+                mine["sent"] += 2 * sizes[rank]
+                mine["received"] += sizes[rank]
+    fans = [children(place, ranks) for place in range(ranks)]
+    for owner, size in enumerate(broadcast):
+        if size:
+            for rank, mine in enumerate(found):
+                mine["sent"] += size * fans[rank - owner]
+                mine["received"] += size * (rank != owner)
     return found
 
 
