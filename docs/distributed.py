@@ -39,9 +39,7 @@ class Entry:
     block_axis: int = 0
 
     def flops(self) -> int:
-        return muon_flops(
-            self.rows, self.cols, blocks=self.blocks, block_axis=self.block_axis
-        )
+        return muon_flops(self.rows, self.cols, blocks=self.blocks, block_axis=self.block_axis)
 
 
 def gpt(layers: int, width: int, vocabulary: int, context: int) -> list[Entry]:
@@ -157,7 +155,9 @@ def per_rank(entries: list[Entry], ranks: int, how: str) -> list[dict[str, int]]
         mine["received"] += 2 * elsewhere - sizes[owner]
         mine["scratch"] = max(mine["scratch"], 2 * size * WORD)
     for e in hidden:
-        if sizes := parts.get((e.rows, e.cols)):  # what each rank sends of all matrices; of its own it was taken back above
+        if sizes := parts.get(
+            (e.rows, e.cols)
+        ):  # what each rank sends of all matrices; of its own it was taken back above
             for rank, mine in enumerate(found):
                 mine["sent"] += 2 * sizes[rank]
                 mine["received"] += sizes[rank]
@@ -186,6 +186,8 @@ def amount(value: float, units: str = "B") -> str:
 
 
 def duration(seconds: float) -> str:
+    if seconds >= 100:
+        return f"{seconds:,.0f} s"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
@@ -275,7 +277,7 @@ def tables(rates: argparse.Namespace) -> str:
     return "\n".join([*parts, "### From how many tokens on\n", worth(rates)])
 
 
-def main() -> None:
+def rates(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -284,9 +286,13 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=2e11, help="bytes/s")
     parser.add_argument("--network", type=float, default=12.5e9, help="bytes/s, each way")
     parser.add_argument("--write", action="store_true", help="into distributed.md")
-    rates = parser.parse_args()
-    text = tables(rates)
-    if not rates.write:
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = rates()
+    text = tables(options)
+    if not options.write:
         print(text)
         return
     path = HERE / "distributed.md"

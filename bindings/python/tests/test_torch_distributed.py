@@ -22,7 +22,7 @@ from steepest._shares import msign_flops, muon_flops, owners
 CASES = Path(__file__).with_name("torch_distributed_cases.py")
 COMMON = ["ddp", "ddp_muon", "clipping", "errors", "zero", "plain_files", "bytes"]
 SHARDED = ["fsdp_adamw", "fsdp_muon_adamw", "placements"]
-LIMIT = 150  # seconds, of a launch
+LIMIT = 300  # seconds, of a launch
 
 
 def launch(size, directory, cases):
@@ -96,7 +96,7 @@ def test_a_lost_rank_is_an_error_for_the_others(tmp_path):
     began = time.monotonic()
     found = launch(2, tmp_path, ["lost"])
     assert not found["lost"][0], found["lost"][0]
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 150
 
 
 def test_flops():
@@ -118,3 +118,29 @@ def test_owners_are_balanced_and_always_the_same():
             loads[owner] += cost
         best = max(max(costs), -(-sum(costs) // ranks))
         assert max(loads) <= best * (4 / 3 - 1 / (3 * ranks))
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_script(monkeypatch):
+    import runpy
+
+    script = CASES.parents[3] / "docs" / "distributed.py"
+    monkeypatch.syspath_prepend(str(script.parent))
+    names = runpy.run_path(str(script))
+    text = script.with_suffix(".md").read_text()
+    # The small models; the others take seconds.
+    for name in ("GPT-2 124M",):
+        assert names["model_table"](name, names["rates"]([])) in text
+    assert names["overview"]() in text
+
+
+@pytest.mark.parametrize("options", [[], ["--fsdp"]])
+def test_the_example(options, tmp_path):
+    script = CASES.parents[3] / "examples" / "python" / "ddp_muon.py"
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    run += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]  # a free port
+    command = [*run, str(script), "--steps", "40", "--checkpoint", str(tmp_path / "run"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if "loss" in line]
+    assert losses[1] < losses[0]
+    assert (tmp_path / "run" / ".metadata").exists()

@@ -15,6 +15,8 @@ import time
 import traceback
 from pathlib import Path
 
+import steepest
+import steepest.torch as st
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -26,9 +28,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-
-import steepest
-import steepest.torch as st
 
 torch.set_num_threads(1)
 WORLD, RANK, SIZE, DIRECTORY = None, 0, 1, Path()
@@ -473,9 +472,7 @@ def case_plain_files():
         train(again, resumed, 2, 3)
         same(again, expected)
     again = fsdp(Model())
-    set_model_state_dict(
-        again, model.state_dict(), options=StateDictOptions(full_state_dict=True)
-    )
+    set_model_state_dict(again, model.state_dict(), options=StateDictOptions(full_state_dict=True))
     resumed = muon_adamw(again)
     resumed.load_state_dict(copy.deepcopy(state))
     train(again, resumed, 2, 3)
@@ -543,13 +540,13 @@ def case_lost():
         os._exit(0)
     began = time.monotonic()
     refused(RuntimeError, "", optimizer.step)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     marker.touch()
     model = Model()
     give(model, 1)
     began = time.monotonic()
     refused(RuntimeError, "", muon_adamw(model, WORLD).step)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
 
 
 def main():
@@ -563,7 +560,7 @@ def main():
         init_method=rendezvous,
         rank=RANK,
         world_size=SIZE,
-        timeout=datetime.timedelta(seconds=4 if names == ["lost"] else 60),
+        timeout=datetime.timedelta(seconds=8 if names == ["lost"] else 120),
     )
     WORLD = dist.group.WORLD
     results = {}

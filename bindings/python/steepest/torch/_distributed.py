@@ -234,9 +234,7 @@ class Plan:
         copies = [k for k, p in enumerate(param.placements) if p.is_replicate()]
         home = coordinates[self.owner[i]]
         self.sources[i] = [
-            rank
-            for rank, at in enumerate(coordinates)
-            if all(at[k] == home[k] for k in copies)
+            rank for rank, at in enumerate(coordinates) if all(at[k] == home[k] for k in copies)
         ]
 
     def divide(self, numbers: list[int]) -> list[list[int]]:
@@ -361,7 +359,9 @@ class Plan:
     def keys(self, i: int) -> list[str]:
         """The state of a matrix that only its owner has."""
         state, shape = self.state.get(self.items[i][2], {}), self.items[i][2].shape
-        return [k for k, v in state.items() if isinstance(v, Tensor) and v.shape == shape and v.ndim]
+        return [
+            k for k, v in state.items() if isinstance(v, Tensor) and v.shape == shape and v.ndim
+        ]
 
     def whole_state(self, to: int | None) -> dict:
         """The state as a single process has it, on one rank or on all; DTensors where sharded."""

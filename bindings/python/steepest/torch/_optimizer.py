@@ -84,7 +84,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.process_group is not None:
-            raise TypeError("an optimizer with a process_group cannot be copied; its state_dict can")
+            raise TypeError(
+                "an optimizer with a process_group cannot be copied; its state_dict can"
+            )
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

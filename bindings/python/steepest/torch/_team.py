@@ -106,9 +106,7 @@ class Team:
         out = torch.empty(sum(sizes), dtype=torch.uint8)
         packed = pack([tensor for each in sends for tensor in each])
         lengths = [sum(packed_size(t.shape, t.dtype) for t in each) for each in sends]
-        work = dist.all_to_all_single(
-            out, packed, sizes, lengths, group=self.group, async_op=True
-        )
+        work = dist.all_to_all_single(out, packed, sizes, lengths, group=self.group, async_op=True)
 
         def finish() -> tuple[Tensor, ...]:
             work.wait()

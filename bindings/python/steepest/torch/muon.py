@@ -238,6 +238,11 @@ class Muon(Optimizer):
     transposed: the weight is stored as in x @ W, (in, out); matters for the scale only.
     flatten: take kernels of convolutions, as (out, in * kh * kw).
     max_grad_norm, skip_nonfinite, track_stats: see `Optimizer`.
+
+    process_group: the ranks that share the work, as those of DistributedDataParallel: each matrix
+        is computed by one, which alone has its momentum, and sent to the others. Of DTensors on a
+        mesh of one dimension (FSDP2) it is the mesh's group, and needs not be given. Every rank
+        must then call step(), state_dict() and load_state_dict().
     """
 
     _extra: ClassVar = OURS

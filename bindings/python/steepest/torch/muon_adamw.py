@@ -137,7 +137,8 @@ class MuonAdamW(Optimizer):
 
     The update RMS of both is alike ("match_rms_adamw"), so they share lr and weight decay: those
     of an AdamW run carry over. State and options are those of `Muon` and `AdamW`; kernels of
-    convolutions are flattened.
+    convolutions are flattened. With process_group, or DTensors, the matrices are shared as in
+    `Muon`; AdamW is computed by each rank, on what it holds of a parameter.
     """
 
     _extra: ClassVar = {"use_muon": None, **OURS, "flatten": True}
