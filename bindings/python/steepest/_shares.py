@@ -38,16 +38,20 @@ def muon_flops(
     return sum(msign_flops(*part, method, steps) for part in parts)
 
 
-def owners(costs: Sequence[int], ranks: int) -> list[int]:
+def owners(costs: Sequence[int], ranks: int, kept: Sequence[int | None] | None = None) -> list[int]:
     """The rank of each matrix, by the rule of the longest processing time.
 
     In descending order of cost, equal ones in their own order, each goes to the rank with the least
     so far, of several such to the lowest. The busiest rank has at most 4/3 - 1/(3 ranks) of what
-    the best division would give it (Graham 1969).
+    the best division would give it (Graham 1969). kept: ranks that some have from before.
     """
     loads = [0] * ranks
-    owner = [0] * len(costs)
+    owner = list(kept or [None] * len(costs))
+    for i, rank in enumerate(owner):
+        if rank is not None:
+            loads[rank] += costs[i]
     for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
-        owner[i] = loads.index(min(loads))
-        loads[owner[i]] += costs[i]
-    return owner
+        if owner[i] is None:
+            owner[i] = rank = loads.index(min(loads))
+            loads[rank] += costs[i]
+    return [rank for rank in owner if rank is not None]

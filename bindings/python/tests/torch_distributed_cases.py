@@ -209,6 +209,21 @@ def case_clipping():
     same(model, twin)
 
 
+def case_added_later():
+    """A parameter group that is added in mid-training: momentum stays where it is."""
+    models = [Model(), Model(), fsdp(Model())]
+    optimizers = []
+    for model, group in zip(models, (None, WORLD, None)):
+        optimizer = st.Muon(model.more.parameters(), process_group=group)
+        train(model, optimizer, 2)
+        optimizer.add_param_group({"params": [model.qkv.weight, model.proj.weight], "blocks": None})
+        train(model, optimizer, 2, 2)
+        optimizers.append(optimizer)
+    for model, optimizer in zip(models[1:], optimizers[1:]):
+        same(model, models[0])
+        same_state(optimizer.state_dict(), optimizers[0].state_dict())
+
+
 def refused(kind, text, call):
     try:
         call()
@@ -569,7 +584,7 @@ def main():
         try:
             globals()[f"case_{name}"]()
             results[name] = ""
-        except Exception:
+        except Exception:  # noqa: BLE001
             results[name] = traceback.format_exc()
         results[f"{name} seconds"] = time.monotonic() - began
         path = DIRECTORY / f"{SIZE}-{RANK}-{names[0]}.json"

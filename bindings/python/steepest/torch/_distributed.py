@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from .. import _c
 from .._shares import muon_flops, owners
@@ -197,13 +198,22 @@ class ShardedRound(Round):
 class Plan:
     """Who computes what, and the state that this implies."""
 
-    def __init__(self, state: dict, process_group: Any, items: list[Item], first: bool) -> None:
+    def __init__(
+        self,
+        state: dict,
+        process_group: Any,
+        items: list[Item],
+        first: bool,
+        before: Plan | None,
+    ) -> None:
         self.state = state
         self.first = first  # as without a plan: the others step if no matrix has failed
         self.items = items
         self.team = team = Team(group_of(process_group, items))
         costs = [cost(*item) for item in items]
-        self.owner = owners(costs, team.size)
+        # A matrix stays with its owner, who has its momentum, when others are added.
+        kept: dict = dict(zip((p for _, _, p in before.items), before.owner)) if before else {}
+        self.owner = owners(costs, team.size, [kept.get(param) for _, _, param in items])
         self.boxes: dict[int, list] = {}  # of a sharded matrix: the part of each rank
         self.sources: dict[int, list[int]] = {}  # the ranks that send their parts to the owner
         for i, (_, name, param) in enumerate(items):
@@ -309,6 +319,7 @@ class Plan:
             sent, received = each.send(), following
         if sent:
             sent()
+        increment_version([self.items[i][2] for i in self.active()])
         everywhere, any_error = self.team.check(error, failed)
         for i in self.active():
             if self.owner[i] != self.team.me and i not in everywhere:
@@ -425,7 +436,7 @@ def make_tables(
         sharded = any(is_dtensor(item[2]) for item in of)
         parted = parted or sharded
         if kind is MuonRows and (sharded or optimizer.process_group is not None):
-            plan = Plan(optimizer.state, optimizer.process_group, of, not tables)
+            plan = Plan(optimizer.state, optimizer.process_group, of, not tables, optimizer._plan)
             continue
         kinds: dict[type[Rows], list[Item]] = defaultdict(list)
         for item in of:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from ._rows import Rows, Stale
 from .adamw import AdamWRows
@@ -142,6 +143,7 @@ class LocalAdamWRows(AdamWRows):
     def run(self, context: int, stats: bool) -> None:
         try:
             super().run(context, stats)
+            increment_version([whole for whole in self.whole if whole.grad is not None])
         finally:
             for part in self.params:
                 part.grad = None

@@ -146,6 +146,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _planned(self) -> Any:
         """The plan of the ranks that share matrices, or None."""
+        params = chain.from_iterable([group["params"] for group in self.param_groups])
+        if self.process_group is None and all(type(p) in (Tensor, Parameter) for p in params):
+            return None
         self._current_tables()
         return self._plan
 
