@@ -56,7 +56,7 @@ def box(tensor: Any, coordinate: list[int], name: str) -> Box:
             bounds[placement.dim] = begin + first, begin + last
         elif kind != "Replicate":
             raise NotImplementedError(
-                f"placements other than Shard and Replicate are not supported, {placement!r}: {name}"
+                f"only the placements Shard and Replicate are supported, not {placement!r}: {name}"
             )
     return tuple(slice(begin, end) for begin, end in bounds)
 

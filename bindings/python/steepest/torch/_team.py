@@ -74,9 +74,9 @@ class Team:
             self.raise_all(error)
         if self.SKIP not in codes and any(each[1] != found[0][1] for each in found):
             raise RuntimeError(
-                "the ranks of the optimizer's process group differ in their parameters, or in which "
-                f"of them have a gradient (digests {[int(each[1]) for each in found]}); nothing was "
-                "updated"
+                "the ranks of the optimizer's process group differ in their parameters, or in "
+                f"which of them have a gradient (digests {[int(each[1]) for each in found]}); "
+                "nothing was updated"
             )
         return self.SKIP in codes
 
@@ -92,7 +92,7 @@ class Team:
         raise kind(text) from mine
 
     def check(self, error: Exception | None, failed: list[int]) -> tuple[list[int], bool]:
-        """After a step: the numbers of all matrices that failed, and whether any rank has an error."""
+        """After a step: the numbers of all matrices that failed; whether any rank has an error."""
         found = self.gather([1.0 if error else 0.0])
         if not any(each[0] for each in found):
             return [], False
