@@ -61,16 +61,20 @@ static_assert(std::size(own_kernels) == adamw_staged);
 
 }  // namespace
 
-adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype exp_avg,
-                       steepest_dtype exp_avg_sq) {
+adamw_mix adamw_mix_of(const adamw_buffers& b, uint64_t flags) {
+  const bool rounds = (flags & STEEPEST_ADAMW_STOCHASTIC_ROUNDING) != 0;
+  if (b.residual_kind != STEEPEST_RESIDUAL_NONE || b.param_copy != nullptr) return adamw_staged;
   for (int32_t mix = 0; mix < adamw_staged; ++mix) {
     const auto& own = own_kernels[mix];
-    if (own.param == param && own.grad == grad && own.exp_avg == exp_avg &&
-        own.exp_avg_sq == exp_avg_sq)
-      return static_cast<adamw_mix>(mix);
+    if (own.param == b.param_dtype && own.grad == b.grad_dtype && own.exp_avg == b.exp_avg_dtype &&
+        own.exp_avg_sq == b.exp_avg_sq_dtype) {
+      const bool has_bf16 = own.param == STEEPEST_BF16 || own.exp_avg == STEEPEST_BF16 ||
+                            own.exp_avg_sq == STEEPEST_BF16;
+      return rounds && has_bf16 ? adamw_staged : static_cast<adamw_mix>(mix);
+    }
   }
-  const bool any_f64 = param == STEEPEST_F64 || grad == STEEPEST_F64 || exp_avg == STEEPEST_F64 ||
-                       exp_avg_sq == STEEPEST_F64;
+  const bool any_f64 = b.param_dtype == STEEPEST_F64 || b.grad_dtype == STEEPEST_F64 ||
+                       b.exp_avg_dtype == STEEPEST_F64 || b.exp_avg_sq_dtype == STEEPEST_F64;
   return any_f64 ? adamw_no_mix : adamw_staged;
 }
 
@@ -100,6 +104,8 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   prepared.momentum_unit = 1.0 / bias1;
   // Where m is the gradient itself, at step 1 or without momentum, there is no answer.
   prepared.snr_floor = noise_floor(config.beta1, config.step);
+  prepared.seed = config.seed;
+  prepared.step = config.step;
   return prepared;
 }
 
