@@ -316,7 +316,7 @@ class step_call {
                                      tensor.exp_avg_sq_scales,
                                      tensor.random_stream,
                                      tensor.first_index};
-      jobs_[i] = {buffers, &prepared, kernels.by_mix[adamw_mix_of(buffers, flags)], tensor.count,
+      jobs_[i] = {buffers, &prepared, kernels.by_mix[adamw_mix_of(buffers, prepared)], tensor.count,
                   first_tile};
       first_tile += tile_count(tensor.count);
       if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {

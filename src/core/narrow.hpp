@@ -38,7 +38,8 @@ constexpr random_source random_source_of(uint64_t seed, int64_t step, uint64_t s
 }
 
 // The same, `count` elements on. (A second wrap would need 2^32 of them.)
-constexpr random_source random_source_after(random_source source, uint32_t count) {
+constexpr random_source random_source_after(random_source source, int64_t elements) {
+  const auto count = static_cast<uint32_t>(elements);
   source.base += count;
   if (source.base < count) source.add = source.after;
   return source;

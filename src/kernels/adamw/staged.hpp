@@ -211,9 +211,7 @@ struct staged_adamw {
                                      int64_t begin, int64_t end, adamw_sums* result) {
     const variants flags = variants_of(prepared, whole);
     const bool rounds = (prepared.flags & STEEPEST_ADAMW_STOCHASTIC_ROUNDING) != 0;
-    random_source source =
-        random_source_of(prepared.seed, prepared.step, whole.random_stream,
-                         static_cast<uint64_t>(whole.first_index) + static_cast<uint64_t>(begin));
+    random_source source = random_of(prepared, whole, begin);
     const random_source* const random = rounds ? &source : nullptr;
     typename f32_kernel::sums total;
     param_stage param;
