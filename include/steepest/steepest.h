@@ -71,7 +71,8 @@ typedef int32_t steepest_isa;
 #define STEEPEST_E_INTERNAL (-8)         /* a defect in the library or in a caller's callback */
 
 /* Element types. Conversions to BF16 and F16 round to nearest even and keep NaN and denormals. The
- * Q8 types are not implemented yet: STEEPEST_E_DTYPE. */
+ * Q8 types are for optimizer state: one byte per element and a scale per block, see "8-bit state".
+ */
 #define STEEPEST_F32 1
 #define STEEPEST_F64 2
 #define STEEPEST_BF16 3
@@ -219,6 +220,66 @@ typedef struct steepest_step_stats {
   {sizeof(steepest_step_stats), STEEPEST_OK, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0}
 STEEPEST_API steepest_status steepest_step_stats_init(void* stats, size_t struct_size);
 
+/* ------------------------------------------------------------------ narrow storage */
+
+/* Where a step rounds a value to fewer bits, and what keeps the bits that are lost.
+ *
+ * Residual: bits of a parameter beyond its own 16, in an array beside it. The step joins the two
+ * to a float, the master, computes with it and splits it again; only `param` itself is a number
+ * that others can use. All but KAHAN are for a BF16 param, whose array then serves the forward pass
+ * as it is. Start: with every residual 0 the master is the parameter as it stands. */
+#define STEEPEST_RESIDUAL_NONE 0
+#define STEEPEST_RESIDUAL_LOW16 1     /* uint16: the master's lower half; param is its upper half,
+                                         that is the master rounded towards zero. Exact. */
+#define STEEPEST_RESIDUAL_NEAREST16 2 /* int16: what to add to the upper half; param is the master
+                                         rounded to nearest (halves away from zero). Exact. */
+#define STEEPEST_RESIDUAL_NEAREST8 3  /* int8: the same with the upper 8 of those 16 bits: a master
+                                         of 16 significant bits, rounded to nearest */
+#define STEEPEST_RESIDUAL_KAHAN 4     /* of param_dtype, BF16 or F16: param + residual is the
+                                         master; each is rounded to nearest (Kahan's compensation,
+                                         of the weight decay too) */
+
+/* Stochastic rounding (the step functions' _STOCHASTIC_ROUNDING): a value between two neighbours x
+ * < y of its storage type becomes y with probability (value - x) / (y - x), so that what is less
+ * than an ulp is not lost but happens now and then; the mean is right to 2^-16 ulp. It holds for
+ * what is stored as BF16 or Q8: parameters without residual or with NEAREST8, and the moments. F16,
+ * delta and param_copy round to nearest as always; NaN and infinity pass. The random bits are a
+ * function of (config.seed, config.step, tensor.random_stream, tensor.first_index + the element's
+ * index) alone: the same for any threads, ISA level or list of tensors. Give every tensor of a model
+ * a random_stream of its own. */
+
+/* 8-bit state: element i is decoded from the byte code[i] and the scale of its block.
+ *
+ * Q8_DYNAMIC    blocks of 256 elements, one F32 scale each: the largest magnitude of the block.
+ *               code -> a number in [-1, 1], or [0, 1] for second moments, spaced for 7 decades: the
+ *               "dynamic tree" of bitsandbytes' 8-bit optimizers (Dettmers et al., arXiv
+ *               2110.02861), with its layout, so that states go to and fro. Encoded to the nearest
+ *               of the 256, zero to zero.
+ * Q8_COMPANDED  blocks of 32 elements, one 16-bit scale each (STEEPEST_Q8_SCALE16 below). First
+ *               moments: an int8 q for x = m / scale by q = round(254 x / (1 + |x|)), decoded as
+ *               x = q / (254 - |q|) (arXiv 2602.23349). Second moments: a uint8 q for
+ *               q = round(255 sqrt(v) / scale), decoded as v = (scale q / 255)^2; a v that is not 0
+ *               never becomes 0, since the step divides by its root.
+ *
+ * Bytes per element with its share of the scales: 1.016 and 1.0625. Blocks are of consecutive
+ * elements and the last one may be short. All zeros, codes of a second moment and scales, is the
+ * state before step 1 (for a first moment Q8_DYNAMIC's zero is the code 127, but with a scale of 0
+ * every code is zero). A block whose largest magnitude is below 2^-126 (Q8_COMPANDED: 2^-40 or, of
+ * v, 2^-80) becomes zero. A NaN or infinity makes its whole block NaN. */
+
+/* What a Q8 array of `count` elements needs: *scales in number, and bytes for them together. */
+STEEPEST_API steepest_status steepest_q8_scales(steepest_dtype dtype, int64_t count,
+                                                int64_t* scales, int64_t* scale_bytes);
+/* codes[count] and scales from values[count] and back, each rounded to nearest. is_signed: 1 for
+ * first moments, 0 for second moments (values >= 0). No two arrays may overlap. */
+STEEPEST_API steepest_status steepest_q8_encode(steepest_context* context, steepest_dtype dtype,
+                                                int32_t is_signed, int64_t count,
+                                                const float* values, uint8_t* codes, void* scales);
+STEEPEST_API steepest_status steepest_q8_decode(steepest_context* context, steepest_dtype dtype,
+                                                int32_t is_signed, int64_t count,
+                                                const uint8_t* codes, const void* scales,
+                                                float* values);
+
 /* ------------------------------------------------------------------ AdamW */
 
 #define STEEPEST_ADAMW_AMSGRAD (UINT64_C(1) << 0)        /* u's denominator has the largest v yet */
@@ -230,6 +291,7 @@ STEEPEST_API steepest_status steepest_step_stats_init(void* stats, size_t struct
 #define STEEPEST_ADAMW_SKIP_NONFINITE (UINT64_C(1) << 4) /* see steepest_adamw_step */
 #define STEEPEST_ADAMW_EMIT_DELTA (UINT64_C(1) << 5)     /* write new - old param to `delta`;
                                                             `param` itself is only read */
+#define STEEPEST_ADAMW_STOCHASTIC_ROUNDING (UINT64_C(1) << 6) /* see "narrow storage" */
 
 typedef struct steepest_adamw_config {
   size_t struct_size;
@@ -242,7 +304,7 @@ typedef struct steepest_adamw_config {
   double grad_scale;    /* every gradient is multiplied by it first (unscaling and clipping as one
                            factor); the gradient itself is not modified */
   int64_t step;         /* >= 1: the number of this step, for the bias correction */
-  uint64_t seed;        /* not used yet */
+  uint64_t seed;        /* of STOCHASTIC_ROUNDING */
   int32_t* skipped;     /* NULL, or set by a successful call to 1 if it was skipped, else 0 */
 } steepest_adamw_config;
 #define STEEPEST_ADAMW_CONFIG_INIT \
@@ -265,10 +327,22 @@ typedef struct steepest_adamw_tensor {
   void* delta;                         /* used with EMIT_DELTA */
   steepest_dtype delta_dtype;          /* F32, BF16 or F16; F64 where the others are */
   int32_t reserved;
+  /* Since 0.2: narrow storage. */
+  void* residual;                      /* [count], used unless residual_kind is NONE */
+  void* param_copy;                    /* NULL, or [count]: the new param rounded to nearest, for
+                                          example BF16 weights beside an F32 master */
+  void* exp_avg_scales;                /* used with a Q8 exp_avg; zeros before step 1 */
+  void* exp_avg_sq_scales;             /* the same for exp_avg_sq */
+  int32_t residual_kind;               /* STEEPEST_RESIDUAL_*; not with EMIT_DELTA */
+  steepest_dtype param_copy_dtype;     /* BF16, F16 or F32; not with an F64 param or EMIT_DELTA */
+  uint64_t random_stream;              /* of STOCHASTIC_ROUNDING: one per tensor of a model */
+  int64_t first_index;                 /* >= 0: the place of element 0 in the tensor that this is a
+                                          part of; only the random numbers need it */
 } steepest_adamw_tensor;
 #define STEEPEST_ADAMW_TENSOR_INIT                                                               \
   {sizeof(steepest_adamw_tensor), 0, NULL, NULL, NULL, NULL, STEEPEST_F32, STEEPEST_F32,         \
-   STEEPEST_F32, STEEPEST_F32, NULL, NULL, NULL, STEEPEST_F32, 0}
+   STEEPEST_F32, STEEPEST_F32, NULL, NULL, NULL, STEEPEST_F32, 0, NULL, NULL, NULL, NULL,        \
+   STEEPEST_RESIDUAL_NONE, STEEPEST_BF16, 0, 0}
 STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t struct_size);
 
 /* One AdamW step (Loshchilov & Hutter, arXiv 1711.05101) on a list of tensors. For each element:

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "api/arguments.hpp"
+#include "core/narrow.hpp"
 #include "dispatch/tables.hpp"
 #include "kernels/adamw/adamw.hpp"
 #include "kernels/sum_squares/sum_squares.hpp"
@@ -16,9 +17,9 @@ constexpr char function[] = "adamw_step";
 constexpr uint64_t known_flags = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_MAXIMIZE |
                                  STEEPEST_ADAMW_COUPLED_L2 | STEEPEST_ADAMW_CAUTIOUS_DECAY |
                                  STEEPEST_ADAMW_SKIP_NONFINITE | STEEPEST_ADAMW_EMIT_DELTA |
-                                 STEEPEST_FLAG_CONSISTENT;
+                                 STEEPEST_ADAMW_STOCHASTIC_ROUNDING | STEEPEST_FLAG_CONSISTENT;
 
-constexpr int64_t buffers_per_tensor = 6;
+constexpr int64_t buffers_per_tensor = 10;
 
 steepest_status check_config(const argument& where, const steepest_adamw_config& config) {
   if (config.flags & ~known_flags)
@@ -42,27 +43,82 @@ steepest_status check_config(const argument& where, const steepest_adamw_config&
 // One buffer of a tensor under one config.
 struct buffer_use {
   const char* field;
-  const char* dtype_field;
+  const char* dtype_field;  // null for one whose type follows from another
   const void* data;
+  int64_t count;
   steepest_dtype dtype;
   bool used, written;
+  bool may_be_q8 = false;
 };
 
 struct buffer_list {
   buffer_use uses[buffers_per_tensor];
 };
 
+buffer_use scales_of(const char* field, const void* data, steepest_dtype of, int64_t count) {
+  const bool used = is_q8(of);
+  return {field,
+          nullptr,
+          data,
+          used ? q8_blocks(of, count) : 0,
+          of == STEEPEST_Q8_DYNAMIC ? STEEPEST_F32 : STEEPEST_F16,
+          used,
+          true};
+}
+
 buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
   const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
   const bool amsgrad = (flags & STEEPEST_ADAMW_AMSGRAD) != 0;
-  return {
-      {{"param", "param_dtype", tensor.param, tensor.param_dtype, true, !emit_delta},
-       {"grad", "grad_dtype", tensor.grad, tensor.grad_dtype, true, false},
-       {"exp_avg", "exp_avg_dtype", tensor.exp_avg, tensor.exp_avg_dtype, true, true},
-       {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, tensor.exp_avg_sq_dtype, true, true},
-       {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, tensor.exp_avg_sq_dtype,
-        amsgrad, true},
-       {"delta", "delta_dtype", tensor.delta, tensor.delta_dtype, emit_delta, true}}};
+  const int64_t n = tensor.count;
+  // Bytes, or words of 16 bits, which a 16-bit type stands for.
+  const steepest_dtype residual =
+      tensor.residual_kind == STEEPEST_RESIDUAL_NEAREST8 ? STEEPEST_Q8_COMPANDED : STEEPEST_BF16;
+  return {{{"param", "param_dtype", tensor.param, n, tensor.param_dtype, true, !emit_delta},
+           {"grad", "grad_dtype", tensor.grad, n, tensor.grad_dtype, true, false},
+           {"exp_avg", "exp_avg_dtype", tensor.exp_avg, n, tensor.exp_avg_dtype, true, true, true},
+           {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, n, tensor.exp_avg_sq_dtype, true,
+            true, true},
+           {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, n, tensor.exp_avg_sq_dtype,
+            amsgrad, true},
+           {"delta", "delta_dtype", tensor.delta, n, tensor.delta_dtype, emit_delta, true},
+           {"residual", nullptr, tensor.residual, n, residual,
+            tensor.residual_kind != STEEPEST_RESIDUAL_NONE, true},
+           {"param_copy", "param_copy_dtype", tensor.param_copy, n, tensor.param_copy_dtype,
+            tensor.param_copy != nullptr, true},
+           scales_of("exp_avg_scales", tensor.exp_avg_scales, tensor.exp_avg_dtype, n),
+           scales_of("exp_avg_sq_scales", tensor.exp_avg_sq_scales, tensor.exp_avg_sq_dtype, n)}};
+}
+
+steepest_status check_narrow(const argument& where, const steepest_adamw_tensor& tensor,
+                             uint64_t flags) {
+  const int32_t kind = tensor.residual_kind;
+  if (kind < STEEPEST_RESIDUAL_NONE || kind > STEEPEST_RESIDUAL_KAHAN)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".residual_kind is %d: it must be in 0 to %d",
+                      static_cast<int>(kind), STEEPEST_RESIDUAL_KAHAN);
+  const steepest_dtype param = tensor.param_dtype;
+  const bool f16_kahan = kind == STEEPEST_RESIDUAL_KAHAN && param == STEEPEST_F16;
+  if (kind != STEEPEST_RESIDUAL_NONE && param != STEEPEST_BF16 && !f16_kahan)
+    return where.fail(STEEPEST_E_DTYPE, ".param_dtype is %s: residual_kind %d needs %s",
+                      dtype_name(param), static_cast<int>(kind),
+                      kind == STEEPEST_RESIDUAL_KAHAN ? "bf16 or f16" : "bf16");
+  const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
+  if (emit_delta && kind != STEEPEST_RESIDUAL_NONE)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".residual_kind is %d, but with EMIT_DELTA the parameter is not written",
+                      static_cast<int>(kind));
+  if (emit_delta && tensor.param_copy != nullptr)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".param_copy is set, but with EMIT_DELTA the parameter is not written");
+  if ((flags & STEEPEST_ADAMW_AMSGRAD) != 0 && is_q8(tensor.exp_avg_sq_dtype))
+    return where.fail(STEEPEST_E_UNSUPPORTED,
+                      ".exp_avg_sq_dtype is %s: AMSGRAD needs f32, f64, bf16 or f16",
+                      dtype_name(tensor.exp_avg_sq_dtype));
+  int64_t end = 0;
+  if (tensor.first_index < 0 ||
+      (tensor.count > 0 && __builtin_add_overflow(tensor.first_index, tensor.count, &end)))
+    return where.fail(STEEPEST_E_SHAPE, ".first_index is %lld: it must be >= 0, and not overflow",
+                      static_cast<long long>(tensor.first_index));
+  return STEEPEST_OK;
 }
 
 steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
@@ -73,9 +129,10 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
   const buffer_list buffers = buffers_of(tensor, flags);
   const bool f64 = tensor.param_dtype == STEEPEST_F64;
   for (const buffer_use& use : buffers.uses) {
-    if (!use.used) continue;
-    if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
-      return status;
+    if (!use.used || use.dtype_field == nullptr) continue;
+    if (!(use.may_be_q8 && is_q8(use.dtype)))
+      if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
+        return status;
     if ((use.dtype == STEEPEST_F64) != f64)
       return where.fail(STEEPEST_E_DTYPE,
                         ".%s is %s, but param_dtype is %s: f64 goes with f64 alone",
@@ -83,10 +140,11 @@ steepest_status check_tensor(const argument& where, const steepest_adamw_tensor&
     if (const auto status = check_count(where, tensor.count, use.dtype); status != STEEPEST_OK)
       return status;
   }
+  if (const auto status = check_narrow(where, tensor, flags); status != STEEPEST_OK) return status;
   if (tensor.count == 0) return STEEPEST_OK;
   for (const buffer_use& use : buffers.uses)
     if (use.used)
-      if (const auto status = check_buffer(where, use.field, use.data, tensor.count, use.dtype);
+      if (const auto status = check_buffer(where, use.field, use.data, use.count, use.dtype);
           status != STEEPEST_OK)
         return status;
   return STEEPEST_OK;
@@ -239,14 +297,26 @@ class step_call {
                                 f64 ? "f64" : "f32");
       const adamw_table& table = context_.tables->adamw;
       const adamw_kernels& kernels = (flags & STEEPEST_FLAG_CONSISTENT) ? table.exact : table.fast;
-      const adamw_mix mix = adamw_mix_of(tensor.param_dtype, tensor.grad_dtype,
-                                         tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype);
-      jobs_[i] = {{tensor.param, tensor.grad, tensor.exp_avg, tensor.exp_avg_sq,
-                   tensor.max_exp_avg_sq, tensor.delta, tensor.param_dtype, tensor.grad_dtype,
-                   tensor.exp_avg_dtype, tensor.exp_avg_sq_dtype, tensor.delta_dtype},
-                  &prepared,
-                  kernels.by_mix[mix],
-                  tensor.count,
+      const adamw_buffers buffers = {tensor.param,
+                                     tensor.grad,
+                                     tensor.exp_avg,
+                                     tensor.exp_avg_sq,
+                                     tensor.max_exp_avg_sq,
+                                     tensor.delta,
+                                     tensor.param_dtype,
+                                     tensor.grad_dtype,
+                                     tensor.exp_avg_dtype,
+                                     tensor.exp_avg_sq_dtype,
+                                     tensor.delta_dtype,
+                                     tensor.residual_kind,
+                                     tensor.residual,
+                                     tensor.param_copy,
+                                     tensor.param_copy_dtype,
+                                     tensor.exp_avg_scales,
+                                     tensor.exp_avg_sq_scales,
+                                     tensor.random_stream,
+                                     tensor.first_index};
+      jobs_[i] = {buffers, &prepared, kernels.by_mix[adamw_mix_of(buffers, prepared)], tensor.count,
                   first_tile};
       first_tile += tile_count(tensor.count);
       if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {
@@ -260,7 +330,7 @@ class step_call {
       for (const buffer_use& use : buffers_of(tensor, flags).uses)
         if (use.used) {
           const auto begin = reinterpret_cast<uintptr_t>(use.data);
-          const auto bytes = static_cast<uintptr_t>(tensor.count << dtype_shift(use.dtype));
+          const auto bytes = static_cast<uintptr_t>(use.count << dtype_shift(use.dtype));
           ranges_[range_count++] = {begin, begin + bytes, use.field, i, use.written, 0, 0};
         }
       if (const auto status =

@@ -19,9 +19,16 @@ constexpr int64_t dtype_size(steepest_dtype dtype) {
   }
 }
 
-// The same as a power of two, for sizes without a division; `dtype` is known to be plain.
+// The same as a power of two, for sizes without a division; `dtype` is known to be plain, or of
+// 8-bit codes.
 constexpr int dtype_shift(steepest_dtype dtype) {
-  return dtype == STEEPEST_F64 ? 3 : dtype == STEEPEST_F32 ? 2 : 1;
+  switch (dtype) {
+    case STEEPEST_F64: return 3;
+    case STEEPEST_F32: return 2;
+    case STEEPEST_Q8_DYNAMIC:
+    case STEEPEST_Q8_COMPANDED: return 0;
+    default: return 1;
+  }
 }
 
 constexpr const char* dtype_name(steepest_dtype dtype) {

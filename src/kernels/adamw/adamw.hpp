@@ -35,6 +35,8 @@ struct adamw_prepared {
   double update_unit;    // u over the kernel's m / (sqrt(v) + eps)
   double momentum_unit;  // m / (1 - beta1^t) over m
   double snr_floor;      // alpha_t of NUMERICS: the update's mean square at zero signal
+  uint64_t seed;         // of stochastic rounding, with step
+  int64_t step;
 };
 
 // Sums over one tile, in the kernel's units.
@@ -51,13 +53,22 @@ struct adamw_buffers {
   void* max_exp_avg_sq;
   void* delta;
   steepest_dtype param_dtype, grad_dtype, exp_avg_dtype, exp_avg_sq_dtype, delta_dtype;
+  // Narrow storage: see the public header.
+  int32_t residual_kind;
+  void* residual;
+  void* param_copy;  // or null
+  steepest_dtype param_copy_dtype;
+  void* exp_avg_scales;
+  void* exp_avg_sq_scales;
+  uint64_t random_stream;
+  int64_t first_index;
 };
 
 using adamw_kernel = void (*)(const adamw_prepared& prepared, const adamw_buffers& buffers,
                               int64_t begin, int64_t end, adamw_sums* sums);
 
 // The mixes of storage types (param, grad, exp_avg, exp_avg_sq) that have a kernel of their own;
-// any other mix of f32, bf16 and f16 is staged.
+// any other mix is staged.
 enum adamw_mix : int32_t {
   adamw_f32,
   adamw_f64,
@@ -69,14 +80,26 @@ enum adamw_mix : int32_t {
   adamw_f16,
   adamw_bf16_exp_avg_sq_f32,
   adamw_f32_param_bf16,
+  // The residual LOW16 or NEAREST16; f32 state.
+  adamw_bf16_low16,
+  adamw_bf16_nearest16,
+  // Stochastic rounding.
+  adamw_stochastic_bf16,
+  adamw_stochastic_bf16_state_f32,
+  // Both moments Q8_COMPANDED.
+  adamw_companded_f32,
+  adamw_companded_f32_grad_bf16,
+  adamw_companded_bf16,
+  adamw_stochastic_companded_f32,
+  adamw_stochastic_companded_f32_grad_bf16,
+  adamw_stochastic_companded_bf16,
   adamw_staged,
   adamw_mixes,
   adamw_no_mix = -1,
 };
 
 // f64 goes with f64 alone: adamw_no_mix otherwise.
-adamw_mix adamw_mix_of(steepest_dtype param, steepest_dtype grad, steepest_dtype exp_avg,
-                       steepest_dtype exp_avg_sq);
+adamw_mix adamw_mix_of(const adamw_buffers& buffers, const adamw_prepared& prepared);
 
 struct adamw_kernels {
   adamw_kernel by_mix[adamw_mixes];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/adamw/kernel.hpp"
+#include "kernels/adamw/table.hpp"
 
 namespace steepest {
 extern const adamw_table adamw_x86_avx512_bf16;

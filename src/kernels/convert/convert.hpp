@@ -19,6 +19,11 @@ struct convert_table {
   // what leaves the range of `to_dtype` or is rounded to it.
   void (*scaled)(const void* from, steepest_dtype from_dtype, void* to, steepest_dtype to_dtype,
                  int64_t count, double factor);
+  // 8-bit codes (core/narrow.hpp), to nearest.
+  void (*q8_decode)(steepest_dtype dtype, bool is_signed, const uint8_t* codes, const void* scales,
+                    float* values, int64_t count);
+  void (*q8_encode)(steepest_dtype dtype, bool is_signed, const float* values, uint8_t* codes,
+                    void* scales, int64_t count);
 };
 
 }  // namespace steepest

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/convert/convert.hpp"
-#include "simd/convert.hpp"
+#include "simd/narrow.hpp"
 
 namespace steepest {
 namespace {
@@ -87,10 +87,68 @@ STEEPEST_KERNEL void scaled(const void* from, steepest_dtype from_dtype, void* t
     scaled_from<Level>(static_cast<const f16*>(from), to, to_dtype, count, factor);
 }
 
+// Whole blocks at a time, through copies that have room for whole registers.
+template <class Codec, class Level>
+void q8_decode_run(const uint8_t* codes, const void* scales, float* values, int64_t count) {
+  constexpr int64_t block = Codec::block;
+  const auto* const scale = static_cast<const typename Codec::scale*>(scales);
+  for (int64_t i = 0; i < count; i += block) {
+    const int64_t n = count - i < block ? count - i : block;
+    uint8_t from[block] = {};
+    float to[block];
+    __builtin_memcpy(from, codes + i, static_cast<size_t>(n));
+    simd::q8_decode<Codec, Level>(from, scale + i / block, to, n);
+    __builtin_memcpy(values + i, to, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+template <class Codec, class Level>
+void q8_encode_run(const float* values, uint8_t* codes, void* scales, int64_t count) {
+  constexpr int64_t block = Codec::block;
+  auto* const scale = static_cast<typename Codec::scale*>(scales);
+  for (int64_t i = 0; i < count; i += block) {
+    const int64_t n = count - i < block ? count - i : block;
+    float from[block] = {};
+    uint8_t to[block];
+    __builtin_memcpy(from, values + i, static_cast<size_t>(n) * sizeof(float));
+    simd::q8_encode<Codec, Level, random_use::exp_avg>(from, to, scale + i / block, n, nullptr);
+    __builtin_memcpy(codes + i, to, static_cast<size_t>(n));
+  }
+}
+
+template <class Level>
+STEEPEST_KERNEL void q8_decode(steepest_dtype dtype, bool is_signed, const uint8_t* codes,
+                               const void* scales, float* values, int64_t count) {
+  if (dtype == STEEPEST_Q8_DYNAMIC && is_signed)
+    q8_decode_run<simd::q8_dynamic<Level, true>, Level>(codes, scales, values, count);
+  else if (dtype == STEEPEST_Q8_DYNAMIC)
+    q8_decode_run<simd::q8_dynamic<Level, false>, Level>(codes, scales, values, count);
+  else if (is_signed)
+    q8_decode_run<simd::q8_companded<Level, true>, Level>(codes, scales, values, count);
+  else
+    q8_decode_run<simd::q8_companded<Level, false>, Level>(codes, scales, values, count);
+}
+template <class Level>
+STEEPEST_KERNEL void q8_encode(steepest_dtype dtype, bool is_signed, const float* values,
+                               uint8_t* codes, void* scales, int64_t count) {
+  if (dtype == STEEPEST_Q8_DYNAMIC && is_signed)
+    q8_encode_run<simd::q8_dynamic<Level, true>, Level>(values, codes, scales, count);
+  else if (dtype == STEEPEST_Q8_DYNAMIC)
+    q8_encode_run<simd::q8_dynamic<Level, false>, Level>(values, codes, scales, count);
+  else if (is_signed)
+    q8_encode_run<simd::q8_companded<Level, true>, Level>(values, codes, scales, count);
+  else
+    q8_encode_run<simd::q8_companded<Level, false>, Level>(values, codes, scales, count);
+}
+
 template <class Level>
 constexpr convert_table make_convert_table() {
-  return {convert<Level, bf16, float>, convert<Level, f16, float>, convert<Level, float, bf16>,
-          convert<Level, float, f16>, scaled<Level>};
+  return {convert<Level, bf16, float>,
+          convert<Level, f16, float>,
+          convert<Level, float, bf16>,
+          convert<Level, float, f16>,
+          scaled<Level>,
+          q8_decode<Level>,
+          q8_encode<Level>};
 }
 
 }  // namespace
