@@ -433,7 +433,7 @@ static void check_functions(void) {
   for (i = 0; i < sizeof(init) / sizeof(init[0]); ++i) CHECK(init[i] != NULL);
   CHECK(version && abi_version && build_info && status_name && last_error && isa_name);
   CHECK(context_create && context_destroy && context_trim && context_isa && context_threads);
-  CHECK(adamw_step && grad_norm);
+  CHECK(adamw_step && grad_norm && q8_scales && q8_encode && q8_decode);
   CHECK(msign && msign_batched && msign_workspace_size && msign_band && msign_coefficients);
   CHECK(muon_step && muon_workspace_size && scale_factor);
   CHECK(adam_update_rms && snr_from_update_rms && snr_from_momentum);
