@@ -90,7 +90,9 @@ TEST(muon_narrow, a_step_is_the_f32_step_between_decoding_and_encoding) {
           ASSERT_OK(m.run(context.get(), config, turn % 2 == 0 ? &stats : nullptr));
           ASSERT_TRUE(same_bits(m, expected));
           ASSERT_TRUE(m.intact());
-          if (turn % 2 == 0) ASSERT_TRUE(same_bits(stats, wide_stats));
+          if (turn % 2 == 0) {
+            ASSERT_TRUE(same_bits(stats, wide_stats));
+          }
         }
   }
 }
