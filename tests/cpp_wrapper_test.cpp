@@ -274,6 +274,27 @@ TEST(cpp_wrapper, narrow_storage_is_the_c_call) {
   EXPECT_THROW(tensor.with_param_copy(std::span(a.copy).first(299)), steepest::error);
 }
 
+TEST(cpp_wrapper, codes_of_8_bits_and_back) {
+  const steepest::context& context = steepest::context::process_wide();
+  std::vector<std::uint8_t> codes(4);
+  std::vector<float> dynamic_scales(1), back(4);
+  std::vector<std::uint16_t> companded_scales(1);
+  const std::vector<float> signed_values = {2, -2, 0, 0.5f}, squares = {4, 1, 0, 0.25f};
+  const steepest::q8_state dynamic(codes, dynamic_scales), companded(codes, companded_scales);
+  steepest::q8_encode(context, true, signed_values, dynamic);
+  steepest::q8_decode(context, true, dynamic, back);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(back[i], signed_values[i], 0.05);
+  EXPECT_EQ(dynamic_scales[0], 2);
+  steepest::q8_encode(context, false, squares, companded);
+  steepest::q8_decode(context, false, companded, back);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(back[i], squares[i], 0.05);
+
+  const std::span<float> shorter = std::span(back).first(3);
+  EXPECT_EQ(steepest::nothrow::q8_decode(context, true, dynamic, shorter).status(),
+            STEEPEST_E_SHAPE);
+  EXPECT_THROW(steepest::q8_encode(context, true, shorter, dynamic), steepest::error);
+}
+
 TEST(cpp_wrapper, a_skipped_step) {
   std::vector<float> w(2), g = {1, INFINITY}, m(2), v(2);
   steepest::adamw_config config;

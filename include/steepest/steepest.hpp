@@ -305,6 +305,41 @@ class q8_state {
   std::int64_t count_;
 };
 
+namespace nothrow {
+
+// values to codes and scales, and back; each rounded to nearest. is_signed: of a first moment.
+inline result<done> q8_encode(const context& context, bool is_signed,
+                              std::span<const float> values, const q8_state& state) {
+  if (static_cast<std::int64_t>(values.size()) != state.count())
+    return detail::shape_error("q8_encode: " + std::to_string(values.size()) + " values for " +
+                               std::to_string(state.count()) + " codes");
+  const steepest_status status =
+      steepest_q8_encode(context.get(), state.dtype(), is_signed ? 1 : 0, state.count(),
+                         values.data(), state.codes(), state.scales());
+  return detail::finish(status, done());
+}
+inline result<done> q8_decode(const context& context, bool is_signed, const q8_state& state,
+                              std::span<float> values) {
+  if (static_cast<std::int64_t>(values.size()) != state.count())
+    return detail::shape_error("q8_decode: " + std::to_string(values.size()) + " values for " +
+                               std::to_string(state.count()) + " codes");
+  const steepest_status status =
+      steepest_q8_decode(context.get(), state.dtype(), is_signed ? 1 : 0, state.count(),
+                         state.codes(), state.scales(), values.data());
+  return detail::finish(status, done());
+}
+
+}  // namespace nothrow
+
+inline void q8_encode(const context& context, bool is_signed, std::span<const float> values,
+                      const q8_state& state) {
+  nothrow::q8_encode(context, is_signed, values, state).value();
+}
+inline void q8_decode(const context& context, bool is_signed, const q8_state& state,
+                      std::span<float> values) {
+  nothrow::q8_decode(context, is_signed, state, values).value();
+}
+
 namespace detail {
 
 // The bytes of a residual's element; 0 if it is no residual_kind.

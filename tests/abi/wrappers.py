@@ -38,7 +38,7 @@ WITHOUT = {
         "abi_version": "build.rs and the loader see to it: the library is linked by its soname",
         "isa_name": "Isa is an enum with Debug",
         "status_name": "ErrorKind is an enum with Debug",
-        "Q8_*": NO_KERNEL,
+        "RESIDUAL_NONE": "a tensor without a call of residual()",
     },
     "Julia": {
         "executor": JULIA_CALLBACKS,
@@ -47,7 +47,8 @@ WITHOUT = {
         "OK": "SteepestError has the number and the library's name of it",
         "E_*": "SteepestError has the number and the library's name of it",
         "F*[0-9]": "the element type of an array says it: dtype()",
-        "Q8_*": NO_KERNEL,
+        "Q8_*": "the type of a Q8State's scales says it",
+        "RESIDUAL_*": "the type of the array that is a Master's residual says it",
         "*_EMIT_DELTA": "an array given as `delta` says it",
     },
     "Python": {
