@@ -79,7 +79,8 @@ A parameter in the place of an array `param`, and what is kept beside it.
 
 * `residual`: the bits beyond those of a BF16 `param`, an array of its size. UInt16: the lower half
   of a Float32 (`param` is the upper one). Int16: what to add to a `param` that is rounded to
-  nearest. Int8: the same in 8 bits. BF16, or Float16 beside a Float16 `param`: Kahan's compensation.
+  nearest. Int8: the same in 8 bits. BF16, or Float16 beside a Float16 `param`: Kahan's
+  compensation.
 * `copy`: receives the new parameters rounded to nearest, in Float32, BF16 or Float16.
 * `stream`, `first_index`: of `stochastic_rounding`: one stream per array of a model, and the place
   of the first element in the array that this is a part of.

@@ -10,8 +10,8 @@ use crate::{Bf16, Context, Dtype, Error, Result, F16};
 
 /// Optimizer state in one of its storage types.
 ///
-/// The 8-bit ones have a code per element and a scale per block, all zeros before step 1; see "8-bit
-/// state" in steepest.h. [`q8_scales`] says how many scales there are.
+/// The 8-bit ones have a code per element and a scale per block, all zeros before step 1; see
+/// "8-bit state" in steepest.h. [`q8_scales`] says how many scales there are.
 #[derive(Debug)]
 pub enum State<'a> {
     F32(&'a mut [f32]),
@@ -87,8 +87,8 @@ fn scales_of(dtype: i32, count: usize) -> Result<usize> {
     Ok(scales as usize)
 }
 
-/// Codes and scales from values, each rounded to nearest; `signed` for first moments, not for second
-/// ones, which are not negative. `state` has one of the 8-bit types and as many codes as values.
+/// Codes and scales from values, each rounded to nearest. `signed`: of first moments; second ones
+/// are not negative. `state` has one of the 8-bit types, and as many codes as there are values.
 ///
 /// ```
 /// use steepest::{q8_decode, q8_encode, Context, State};
