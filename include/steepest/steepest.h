@@ -639,6 +639,7 @@ STEEPEST_API steepest_status steepest_msign_coefficients(double lower_bound, int
 #define STEEPEST_MUON_EMIT_DELTA (UINT64_C(1) << 3)     /* write new - old param to `delta`; `param`
                                                            is only read */
 #define STEEPEST_MUON_MAXIMIZE (UINT64_C(1) << 4)       /* g = -grad_scale * grad */
+#define STEEPEST_MUON_STOCHASTIC_ROUNDING (UINT64_C(1) << 5) /* see "narrow storage" */
 
 typedef struct steepest_muon_config {
   size_t struct_size;
@@ -648,8 +649,8 @@ typedef struct steepest_muon_config {
   double weight_decay; /* >= 0; decoupled, with lr itself: param -= lr * weight_decay * param */
   double scale_value;  /* `value` of the scale modes that have one; >= 0 */
   double grad_scale;   /* every gradient is multiplied by it first */
-  int64_t step;        /* >= 1; only the statistics need it */
-  uint64_t seed;       /* not used yet */
+  int64_t step;        /* >= 1; only the statistics and STOCHASTIC_ROUNDING need it */
+  uint64_t seed;       /* of STOCHASTIC_ROUNDING */
   int32_t momentum_kind; /* STEEPEST_MOMENTUM_* */
   int32_t scale_mode;    /* STEEPEST_SCALE_* */
   const steepest_msign_config* msign; /* NULL: the defaults */
@@ -677,7 +678,7 @@ typedef struct steepest_muon_tensor {
   steepest_dtype param_dtype;
   steepest_dtype grad_dtype;
   steepest_dtype momentum_dtype;
-  steepest_dtype delta_dtype;  /* any mix of F32, BF16, F16; or all F64 */
+  steepest_dtype delta_dtype;  /* any mix of F32, BF16, F16, and Q8 for momentum; or all F64 */
   const int64_t* blocks;   /* NULL, or the sizes of block_count blocks, all > 0, whose sum is rows
                               (block_axis 0) or cols (1): msign and scale are per block, as fused
                               query-key-value, attention heads and gate-up weights need it */
@@ -685,10 +686,25 @@ typedef struct steepest_muon_tensor {
   int32_t block_axis;      /* 0: blocks of rows; 1: of columns */
   int32_t reserved;
   const steepest_muon_config* config;  /* NULL: the call's */
+  /* Since 0.2: narrow storage. */
+  void* residual;          /* used unless residual_kind is NONE; rows are param_ld elements apart */
+  void* param_copy;        /* NULL, or [rows][cols]: the new param rounded to nearest, for example
+                              BF16 weights beside an F32 master */
+  void* momentum_scales;   /* used with a Q8 momentum; zeros before step 1. Its blocks are of
+                              consecutive elements of the whole matrix, row by row: momentum_ld is
+                              0 or cols then */
+  int64_t param_copy_ld;   /* 0: cols */
+  int32_t residual_kind;   /* STEEPEST_RESIDUAL_*; not with EMIT_DELTA */
+  steepest_dtype param_copy_dtype; /* BF16, F16 or F32; not with an F64 param or EMIT_DELTA */
+  uint64_t random_stream;  /* of STOCHASTIC_ROUNDING: one per tensor of a model */
+  int64_t first_index;     /* >= 0: the place of element (0, 0) in the tensor that this is a part
+                              of, element (i, j) is first_index + i * cols + j; only the random
+                              numbers need it */
 } steepest_muon_tensor;
 #define STEEPEST_MUON_TENSOR_INIT                                                              \
   {sizeof(steepest_muon_tensor), 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, STEEPEST_F32, \
-   STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, NULL, 0, 0, 0, NULL}
+   STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, 0,         \
+   STEEPEST_RESIDUAL_NONE, STEEPEST_BF16, 0, 0}
 STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t struct_size);
 
 /* One Muon step (Keller Jordan, https://kellerjordan.github.io/posts/muon) on a list of matrices:
@@ -723,7 +739,10 @@ STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t stru
  *
  * Storage types: any mix of F32, BF16, F16 for param, grad, momentum and delta, computed in fp32;
  * F64 goes with F64 alone and is computed in fp64 (msign in its compute_dtype). u is formed from m
- * before that is rounded to its storage type.
+ * before that is rounded to its storage type. A momentum in 8 bits (Q8_DYNAMIC, Q8_COMPANDED), a
+ * residual of param and a param_copy (see "narrow storage") change nothing of this: the bits are
+ * those of a step on F32 between decoding and encoding, of 8-bit codes to nearest. A Q8 momentum
+ * is written in a pass of its own after O and takes no more workspace than one in F32.
  *
  * A tensor whose u has a NaN or infinity is left untouched, momentum included: its stats' status is
  * STEEPEST_E_NONFINITE, the others are done, and the call returns STEEPEST_E_NONFINITE. The same

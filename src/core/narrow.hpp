@@ -81,6 +81,9 @@ constexpr int64_t q8_blocks(steepest_dtype dtype, int64_t count) {
   return count / block + (count % block != 0);
 }
 
+// In bytes, of any kind but NONE.
+constexpr int64_t residual_size(int32_t kind) { return kind == STEEPEST_RESIDUAL_NEAREST8 ? 1 : 2; }
+
 // A scale of 16 bits: no sign, 6 bits of exponent, 10 of fraction, with the precision of f16 but
 // from 2^-40 to 2^24. 0 is zero and 65535 NaN. (f16 itself ends at 6e-8, and loses precision from
 // 6e-5 down, where the gradients of large models are.)

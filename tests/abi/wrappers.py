@@ -28,7 +28,6 @@ JULIA_CALLBACKS = (
     " waits inside a C call go on in another thread (from 1.7); Context takes the addresses of such"
     " structs with functions in C"
 )
-NO_KERNEL = "no kernel takes them yet"
 BATCHED = "msign_batched does one matrix as well as many"
 # What a wrapper does without, and why: functions and structs without steepest_, constants without
 # STEEPEST_; * stands for anything.
@@ -38,7 +37,7 @@ WITHOUT = {
         "abi_version": "build.rs and the loader see to it: the library is linked by its soname",
         "isa_name": "Isa is an enum with Debug",
         "status_name": "ErrorKind is an enum with Debug",
-        "Q8_*": NO_KERNEL,
+        "RESIDUAL_NONE": "a tensor has none until residual() gives it one",
     },
     "Julia": {
         "executor": JULIA_CALLBACKS,
@@ -47,7 +46,8 @@ WITHOUT = {
         "OK": "SteepestError has the number and the library's name of it",
         "E_*": "SteepestError has the number and the library's name of it",
         "F*[0-9]": "the element type of an array says it: dtype()",
-        "Q8_*": NO_KERNEL,
+        "Q8_*": "the type of a Q8State's scales says it",
+        "RESIDUAL_*": "the type of the array that is a Master's residual says it",
         "*_EMIT_DELTA": "an array given as `delta` says it",
     },
     "Python": {
@@ -56,7 +56,7 @@ WITHOUT = {
         "*_workspace_size": OWN_MEMORY,
         "msign": BATCHED,
         "status_name": "each status is an exception class of its own",
-        "Q8_*": NO_KERNEL,
+        "RESIDUAL_NONE": "an array given as `residual` says it",
         "ISA_*": "a context is known by its number of threads; STEEPEST_MAX_ISA lowers the level",
         "CONTEXT_OPENBLAS": "for comparisons, which bench/ makes from C++",
     },

@@ -47,6 +47,12 @@ F16 = 4
 Q8_DYNAMIC = 5
 Q8_COMPANDED = 6
 
+RESIDUAL_NONE = 0
+RESIDUAL_LOW16 = 1
+RESIDUAL_NEAREST16 = 2
+RESIDUAL_NEAREST8 = 3
+RESIDUAL_KAHAN = 4
+
 ISA_AUTO = 0
 ISA_GENERIC = 1
 ISA_X86_AVX2 = 2
@@ -64,6 +70,7 @@ ADAMW_COUPLED_L2 = 1 << 2
 ADAMW_CAUTIOUS_DECAY = 1 << 3
 ADAMW_SKIP_NONFINITE = 1 << 4
 ADAMW_EMIT_DELTA = 1 << 5
+ADAMW_STOCHASTIC_ROUNDING = 1 << 6
 
 MSIGN_AUTO = 0
 MSIGN_NEWTON_SCHULZ = 1
@@ -102,6 +109,7 @@ MUON_CAUTIOUS_DECAY = 1 << 1
 MUON_SKIP_NONFINITE = 1 << 2
 MUON_EMIT_DELTA = 1 << 3
 MUON_MAXIMIZE = 1 << 4
+MUON_STOCHASTIC_ROUNDING = 1 << 5
 
 SCHEDULE_CONSTANT = 0
 SCHEDULE_LINEAR = 1
@@ -179,6 +187,14 @@ class AdamwTensor(ctypes.Structure):
         ("delta", c_void_p),
         ("delta_dtype", c_int32),
         ("reserved", c_int32),
+        ("residual", c_void_p),
+        ("param_copy", c_void_p),
+        ("exp_avg_scales", c_void_p),
+        ("exp_avg_sq_scales", c_void_p),
+        ("residual_kind", c_int32),
+        ("param_copy_dtype", c_int32),
+        ("random_stream", c_uint64),
+        ("first_index", c_int64),
     ]
 
 
@@ -272,6 +288,14 @@ class MuonTensor(ctypes.Structure):
         ("block_axis", c_int32),
         ("reserved", c_int32),
         ("config", POINTER(MuonConfig)),
+        ("residual", c_void_p),
+        ("param_copy", c_void_p),
+        ("momentum_scales", c_void_p),
+        ("param_copy_ld", c_int64),
+        ("residual_kind", c_int32),
+        ("param_copy_dtype", c_int32),
+        ("random_stream", c_uint64),
+        ("first_index", c_int64),
     ]
 
 
@@ -355,6 +379,9 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "context_threads": (c_int32, [c_void_p]),
     "isa_name": (c_char_p, [c_int32]),
     "adamw_step": (c_int32, [c_void_p, _ADAMW, POINTER(AdamwTensor), c_int64, POINTER(StepStats)]),
+    "q8_scales": (c_int32, [c_int32, c_int64, _INT64, _INT64]),
+    "q8_encode": (c_int32, [c_void_p, c_int32, c_int32, c_int64] + [c_void_p] * 3),
+    "q8_decode": (c_int32, [c_void_p, c_int32, c_int32, c_int64] + [c_void_p] * 3),
     "grad_norm": (c_int32, [c_void_p, POINTER(Vector), c_int64, _DOUBLE, _INT64]),
     "msign": (
         c_int32,

@@ -14,7 +14,7 @@ from . import _c
 
 @cache
 def _layout(kind: type[ctypes.Structure]) -> np.dtype[Any]:
-    codes = {ctypes.c_double: "f8", ctypes.c_int32: "i4"}
+    codes = {ctypes.c_double: "f8", ctypes.c_int32: "i4", ctypes.c_uint64: "u8"}
     fields: Any = kind._fields_
     return np.dtype(
         {

@@ -25,6 +25,7 @@ end
 @declare msign_batched msign_workspace_size msign_band msign_coefficients
 @declare muon_step muon_workspace_size scale_factor
 @declare adam_update_rms adam_update_rms_second_order snr_from_update_rms snr_from_momentum
+@declare q8_scales q8_encode q8_decode
 @declare singular_values singular_entropy spectral_norm spectral_norm_bounds
 @declare schedule_fill schedule_at schedule_bound schedule_optimal schedule_refine
 @declare context_options_init step_stats_init adamw_config_init adamw_tensor_init vector_init

@@ -70,6 +70,14 @@ struct AdamWTensor # steepest_adamw_tensor
     delta::Address
     delta_dtype::Int32
     reserved::Int32
+    residual::Address
+    param_copy::Address
+    exp_avg_scales::Address
+    exp_avg_sq_scales::Address
+    residual_kind::Int32
+    param_copy_dtype::Int32
+    random_stream::UInt64
+    first_index::Int64
 end
 
 struct VectorView # steepest_vector
@@ -162,4 +170,12 @@ struct MuonTensor # steepest_muon_tensor
     block_axis::Int32
     reserved::Int32
     config::Address
+    residual::Address
+    param_copy::Address
+    momentum_scales::Address
+    param_copy_ld::Int64
+    residual_kind::Int32
+    param_copy_dtype::Int32
+    random_stream::UInt64
+    first_index::Int64
 end

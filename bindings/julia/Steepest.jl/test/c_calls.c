@@ -65,6 +65,60 @@ int64_t c_muon(double lr, int64_t out, int64_t in, const int32_t* dtypes, void* 
   return steepest_muon_step(NULL, &config, &tensor, 1, NULL, stats) != STEEPEST_OK;
 }
 
+/* A step of AdamW and one of Muon with every field of narrow storage, on a row-major matrix of 40
+ * rows of 24: bf16 param; m is Q8_DYNAMIC; v, Q8_COMPANDED, is Muon's momentum too. */
+int64_t c_narrow(const float* g, void* param, float* copy, int8_t* residual, uint8_t* m,
+                 float* m_scales, uint8_t* v, uint16_t* v_scales) {
+  enum { rows = 40, cols = 24, count = rows * cols };
+  steepest_adamw_config adamw = STEEPEST_ADAMW_CONFIG_INIT;
+  steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
+  steepest_muon_config muon = STEEPEST_MUON_CONFIG_INIT;
+  steepest_muon_tensor matrix = STEEPEST_MUON_TENSOR_INIT;
+  int64_t failures = 0;
+
+  adamw.flags = STEEPEST_ADAMW_STOCHASTIC_ROUNDING;
+  adamw.seed = 9;
+  tensor.count = count;
+  tensor.param = param;
+  tensor.param_dtype = STEEPEST_BF16;
+  tensor.grad = g;
+  tensor.exp_avg = m;
+  tensor.exp_avg_dtype = STEEPEST_Q8_DYNAMIC;
+  tensor.exp_avg_scales = m_scales;
+  tensor.exp_avg_sq = v;
+  tensor.exp_avg_sq_dtype = STEEPEST_Q8_COMPANDED;
+  tensor.exp_avg_sq_scales = v_scales;
+  tensor.residual = residual;
+  tensor.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  tensor.param_copy = copy;
+  tensor.param_copy_dtype = STEEPEST_F32;
+  tensor.random_stream = 4;
+  tensor.first_index = 100;
+  failures += steepest_adamw_step(NULL, &adamw, &tensor, 1, NULL) != STEEPEST_OK;
+
+  muon.flags |= STEEPEST_MUON_STOCHASTIC_ROUNDING;
+  muon.seed = 9;
+  muon.step = 2;
+  matrix.rows = rows;
+  matrix.cols = cols;
+  matrix.fan_out = cols;
+  matrix.fan_in = rows;
+  matrix.param = param;
+  matrix.param_dtype = STEEPEST_BF16;
+  matrix.grad = g;
+  matrix.momentum = v;
+  matrix.momentum_dtype = STEEPEST_Q8_COMPANDED;
+  matrix.momentum_scales = v_scales;
+  matrix.residual = residual;
+  matrix.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  matrix.param_copy = copy;
+  matrix.param_copy_dtype = STEEPEST_F32;
+  matrix.random_stream = 4;
+  matrix.first_index = 100;
+  failures += steepest_muon_step(NULL, &muon, &matrix, 1, NULL, NULL) != STEEPEST_OK;
+  return failures;
+}
+
 int64_t c_msign(int32_t method, int64_t out, int64_t in, int32_t dtype, const void* x, void* o,
                 steepest_msign_stats* stats) {
   steepest_msign_config config = STEEPEST_MSIGN_CONFIG_INIT;

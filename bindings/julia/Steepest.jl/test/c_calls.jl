@@ -24,8 +24,8 @@ function functions()
     run(`$CC -O2 -std=c11 -Wall -Wextra -Werror -shared -fPIC -I $INCLUDE
         $SOURCE $steepest -Wl,-rpath,$(dirname(steepest)) -o $library`)
     handle = dlopen(library)
-    names = (:c_adamw, :c_grad_norm, :c_muon, :c_msign, :c_executor, :c_allocator, :c_runs,
-        :c_allocations)
+    names = (:c_adamw, :c_grad_norm, :c_muon, :c_msign, :c_narrow, :c_executor, :c_allocator,
+        :c_runs, :c_allocations)
     return NamedTuple{names}(dlsym.(Ref(handle), names))
 end
 

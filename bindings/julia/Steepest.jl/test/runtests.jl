@@ -18,8 +18,8 @@ end
 println(Steepest.build_info(), "; level ", Steepest.level(), "; Julia ", VERSION)
 
 @testset "Steepest.jl" begin
-    for name in ("layout", "library", "context", "bf16", "adamw", "muon", "msign", "diagnostics",
-        "schedule", "optimisers", "same_bits", "conformance")
+    for name in ("layout", "library", "context", "bf16", "adamw", "muon", "narrow", "msign",
+        "diagnostics", "schedule", "optimisers", "same_bits", "conformance")
         @testset "$name" begin
             run_file(name)
         end

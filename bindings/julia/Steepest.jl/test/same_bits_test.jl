@@ -38,6 +38,25 @@ function msign_bits(c, T, method)
     return failed == 0 && bits(ours, stats) == bits(theirs, their_stats)
 end
 
+# Every field of narrow storage once.
+function narrow_bits(c)
+    grad = randn(Float32, 24, 40)
+    # The parameter, its copy, its residual; codes and scales of the two moments.
+    ours = (BF16.(randn(24, 40)), zeros(Float32, 24, 40), zeros(Int8, 24, 40),
+        zeros(UInt8, 24, 40), zeros(Float32, cld(960, 256)),
+        zeros(UInt8, 24, 40), zeros(UInt16, 960 ÷ 32))
+    theirs = copy.(ours)
+    master = Master(ours[1]; copy = ours[2], residual = ours[3], stream = 4, first_index = 100)
+    exp_avg, exp_avg_sq = Q8State(ours[4], ours[5]), Q8State(ours[6], ours[7])
+    adamw!(master, grad, exp_avg, exp_avg_sq; step = 1, stochastic_rounding = true, seed = 9)
+    muon!(master, grad, exp_avg_sq; step = 2, stochastic_rounding = true, seed = 9)
+    failed = ccall(c.c_narrow, Int64,
+        (Ptr{Float32}, Ptr{Cvoid}, Ptr{Float32}, Ptr{Int8}, Ptr{UInt8}, Ptr{Float32}, Ptr{UInt8},
+            Ptr{UInt16}),
+        grad, theirs...)
+    return failed == 0 && bits(ours...) == bits(theirs...) && any(!iszero, ours[3])
+end
+
 if CCalls.missing_part() !== nothing
     skip("same bits as C calls: $(CCalls.missing_part())")
 else
@@ -52,4 +71,5 @@ else
     for T in (Float32, Float64, BF16, Float16), method in (:auto, :newton_schulz, :halley)
         @test msign_bits(c, T, method)
     end
+    @test narrow_bits(c)
 end

@@ -35,6 +35,7 @@ mod executor;
 mod matrix;
 mod msign;
 mod muon;
+mod narrow;
 pub mod optim;
 mod schedule;
 mod stats;
@@ -61,6 +62,7 @@ pub use muon::{
     muon_step, muon_step_with_stats, muon_step_with_workspace, muon_workspace_size, scale_factor,
     BlockAxis, MomentumKind, MuonConfig, MuonTensor, ScaleMode,
 };
+pub use narrow::{q8_decode, q8_encode, q8_scales, Residual, State, Q8};
 pub use schedule::{
     schedule_bound, schedule_optimal, schedule_refine, DecayShape, GradNorms, RefineKind, Schedule,
     ScheduleKind,
