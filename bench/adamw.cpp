@@ -31,11 +31,30 @@ void compare(benchmark::State& state, bench::adamw_workload w) {
   contest.run(state);
 }
 
-void add_case(const char* what, const bench::adamw_workload& w, bool quick) {
+// Narrow storage against the f32 step of as many elements, and against its own stream.
+void compare_narrow(benchmark::State& state, bench::adamw_workload w) {
+  const bench::adamw_workload f32 = {&bench::all_f32, w.tensors, w.count, w.threads, false};
+  state.counters["elements"] = static_cast<double>(w.elements());
+  state.counters["tensors"] = static_cast<double>(w.tensors);
+  state.counters["threads"] = w.threads;
+  state.counters["bytes"] = static_cast<double>(w.bytes());
+  if (!bench::memory_suffices(w.bytes() + f32.bytes()))
+    return state.SkipWithError("not enough memory");
+  bench::thread_pool pool(w.threads);
+  bench::adamw_problem problem(w, pool);
+  bench::adamw_problem f32_problem(f32, pool);
+  const bench::library_context context(w.threads);
+  bench::contest contest(w.threads, [&] { problem.step(context.get(), false); });
+  contest.add_rival("f32", "", [&] { f32_problem.step(context.get(), false); });
+  for (const bench::stream_variant& variant : w.types->streams())
+    contest.add_rival("stream", variant.name, [&problem, variant] { problem.stream(variant); });
+  contest.run(state);
+}
+
+void add_case(const char* what, const bench::adamw_workload& w, bool quick,
+              void (*run)(benchmark::State&, bench::adamw_workload) = compare) {
   const std::string name = bench::name_of(what, w.types->name, w.elements(), w.threads);
-  benchmark::RegisterBenchmark(name.c_str(), compare, w)
-      ->Iterations(quick ? 5 : 21)
-      ->UseManualTime();
+  benchmark::RegisterBenchmark(name.c_str(), run, w)->Iterations(quick ? 5 : 21)->UseManualTime();
 }
 
 void add(bool quick) {
@@ -65,6 +84,11 @@ void add(bool quick) {
   }
   for (const bench::adamw_mix& types : bench::adamw_mixes)
     add_both(types, "adamw_stats", 1, 64 * Mi, true);
+  for (const bench::adamw_mix& types : bench::narrow_mixes)
+    for (const int64_t count : mix_counts) {
+      add_case("adamw_narrow", {&types, 1, count, 1, false}, quick, compare_narrow);
+      if (all > 1) add_case("adamw_narrow", {&types, 1, count, all, false}, quick, compare_narrow);
+    }
 }
 
 }  // namespace

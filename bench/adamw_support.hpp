@@ -8,6 +8,7 @@
 
 #include "core/dtype.hpp"
 #include "core/half.hpp"
+#include "core/narrow.hpp"
 #include "kernels/adamw/reference.hpp"
 #include "library.hpp"
 #include "memory.hpp"
@@ -19,11 +20,16 @@ namespace bench {
 // Below this many elements per thread, waking a thread costs more than it saves.
 inline constexpr int64_t stream_part = 1 << 14;
 
-// The storage types of param, grad, exp_avg, exp_avg_sq, and the stream over the same bytes.
+// The storage types of param, grad, exp_avg, exp_avg_sq, and the stream over the same bytes: those
+// of a residual count with p. What a copy of the parameters and the scales of 8-bit blocks take is
+// added to p and to nothing.
 struct adamw_mix {
   const char* name;
   steepest_dtype p, g, m, v;
   std::vector<stream_variant> (*streams)();
+  int32_t residual = STEEPEST_RESIDUAL_NONE;
+  bool stochastic = false;
+  bool copies = false;  // to bf16
 };
 
 namespace types {
@@ -46,8 +52,25 @@ inline constexpr adamw_mix adamw_mixes[] = {
     {"f16", f16, f16, f16, f16, streams<2, 2, 2, 2>},
     {"f32,m,v:bf16", f32, f32, bf16, bf16, streams<4, 4, 2, 2>},
 };
+
+inline constexpr steepest_dtype dynamic = STEEPEST_Q8_DYNAMIC, companded = STEEPEST_Q8_COMPANDED;
+inline constexpr adamw_mix narrow_mixes[] = {
+    {"bf16,nearest16", bf16, bf16, f32, f32, streams<4, 2, 4, 4>, STEEPEST_RESIDUAL_NEAREST16},
+    {"bf16,low16", bf16, bf16, f32, f32, streams<4, 2, 4, 4>, STEEPEST_RESIDUAL_LOW16},
+    {"f32,copy,g:bf16", f32, bf16, f32, f32, streams<4, 2, 4, 4>, 0, false, true},
+    {"bf16,stochastic", bf16, bf16, bf16, bf16, streams<2, 2, 2, 2>, 0, true},
+    {"bf16,m,v:f32,stochastic", bf16, bf16, f32, f32, streams<2, 2, 4, 4>, 0, true},
+    {"bf16,kahan", bf16, bf16, bf16, bf16, streams<4, 2, 2, 2>, STEEPEST_RESIDUAL_KAHAN},
+    {"bf16,m,v:companded", bf16, bf16, companded, companded, streams<2, 2, 1, 1>},
+    {"f32,m,v:companded", f32, f32, companded, companded, streams<4, 4, 1, 1>},
+    {"bf16,m,v:companded,stochastic", bf16, bf16, companded, companded, streams<2, 2, 1, 1>, 0,
+     true},
+    {"bf16,m,v:dynamic", bf16, bf16, dynamic, dynamic, streams<2, 2, 1, 1>},
+    {"f32,m,v:dynamic", f32, f32, dynamic, dynamic, streams<4, 4, 1, 1>},
+};
 }  // namespace types
 using types::adamw_mixes;
+using types::narrow_mixes;
 inline constexpr const adamw_mix& all_f32 = adamw_mixes[0];
 inline constexpr const adamw_mix& all_f64 = adamw_mixes[1];
 
@@ -60,9 +83,17 @@ struct adamw_workload {
   int64_t elements() const { return tensors * count; }
   // Reads p, g, m, v and writes p, m, v.
   int64_t bytes() const {
-    using steepest::dtype_size;
-    return elements() * (2 * (dtype_size(types->p) + dtype_size(types->m) + dtype_size(types->v)) +
-                         dtype_size(types->g));
+    return elements() * (2 * (size_of(types->p) + size_of(types->m) + size_of(types->v) +
+                              (types->residual != STEEPEST_RESIDUAL_NONE ? 2 : 0)) +
+                         size_of(types->g) + (types->copies ? 2 : 0)) +
+           2 * (scale_bytes(types->m) + scale_bytes(types->v));
+  }
+  int64_t scale_bytes(steepest_dtype dtype) const {
+    if (!steepest::is_q8(dtype)) return 0;
+    return steepest::q8_blocks(dtype, elements()) * steepest::q8_scale_size(dtype);
+  }
+  static int64_t size_of(steepest_dtype dtype) {
+    return int64_t{1} << steepest::dtype_shift(dtype);
   }
 };
 
@@ -71,13 +102,15 @@ struct typed_array {
   char* data;
   steepest_dtype dtype;
 
-  void* at(int64_t first) const { return data + first * steepest::dtype_size(dtype); }
+  void* at(int64_t first) const { return data + first * adamw_workload::size_of(dtype); }
   void set(int64_t i, double value) const {
     const auto narrow = static_cast<float>(value);
     switch (dtype) {
       case STEEPEST_F64: *static_cast<double*>(at(i)) = value; break;
       case STEEPEST_BF16: *static_cast<steepest::bf16*>(at(i)) = steepest::to_bf16(narrow); break;
       case STEEPEST_F16: *static_cast<steepest::f16*>(at(i)) = steepest::to_f16(narrow); break;
+      case STEEPEST_Q8_DYNAMIC:
+      case STEEPEST_Q8_COMPANDED: *static_cast<uint8_t*>(at(i)) = 0; break;
       default: *static_cast<float*>(at(i)) = narrow;
     }
   }
@@ -87,7 +120,8 @@ struct typed_array {
 class adamw_problem {
  public:
   adamw_problem(const adamw_workload& w, thread_pool& pool)
-      : size_(w), arrays_(w.elements() * steepest::dtype_size(widest(*w.types)), 4), pool_(pool) {
+      : size_(w), arrays_(w.elements() * adamw_workload::size_of(widest(*w.types)), 4),
+        narrow_(has_narrow(*w.types) ? w.elements() * 2 : 1, 4), pool_(pool) {
     const adamw_mix& t = *w.types;
     p_ = {arrays_.get<char>(0), t.p};
     g_ = {arrays_.get<char>(1), t.g};
@@ -108,11 +142,20 @@ class adamw_problem {
     tensor.grad_dtype = t.g;
     tensor.exp_avg_dtype = t.m;
     tensor.exp_avg_sq_dtype = t.v;
+    tensor.residual_kind = t.residual;
+    if (t.stochastic) config_.flags |= STEEPEST_ADAMW_STOCHASTIC_ROUNDING;
     for (int64_t i = 0; i < w.tensors; ++i) {
       tensor.param = p_.at(i * w.count);
       tensor.grad = g_.at(i * w.count);
       tensor.exp_avg = m_.at(i * w.count);
       tensor.exp_avg_sq = v_.at(i * w.count);
+      if (has_narrow(t)) {
+        // Whole blocks: a narrow workload is one tensor.
+        tensor.residual = narrow_.get<char>(0);
+        if (t.copies) tensor.param_copy = narrow_.get<char>(1);
+        tensor.exp_avg_scales = narrow_.get<char>(2);
+        tensor.exp_avg_sq_scales = narrow_.get<char>(3);
+      }
       tensors_.push_back(tensor);
     }
     if (w.stats) stats_.assign(tensors_.size(), STEEPEST_STEP_STATS_INIT);
@@ -154,12 +197,17 @@ class adamw_problem {
   static steepest_dtype widest(const adamw_mix& t) {
     steepest_dtype wide = t.p;
     for (const steepest_dtype dtype : {t.g, t.m, t.v})
-      if (steepest::dtype_size(dtype) > steepest::dtype_size(wide)) wide = dtype;
-    return wide;
+      if (adamw_workload::size_of(dtype) > adamw_workload::size_of(wide)) wide = dtype;
+    // The stream's words for p and the residual.
+    return t.residual != STEEPEST_RESIDUAL_NONE && wide != STEEPEST_F64 ? STEEPEST_F32 : wide;
+  }
+  static bool has_narrow(const adamw_mix& t) {
+    return t.residual != STEEPEST_RESIDUAL_NONE || t.copies || steepest::is_q8(t.m);
   }
 
   adamw_workload size_;
   arrays arrays_;
+  arrays narrow_;  // residual, copy, scales
   thread_pool& pool_;
   typed_array p_ = {}, g_ = {}, m_ = {}, v_ = {};
   steepest_adamw_config config_ = STEEPEST_ADAMW_CONFIG_INIT;
