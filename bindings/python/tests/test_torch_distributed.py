@@ -7,6 +7,7 @@ Importing torch takes seconds, so a few launches run all cases of torch_distribu
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -133,7 +134,10 @@ def test_the_tables_of_the_documentation_are_those_of_the_script(monkeypatch):
     assert names["overview"]() in text
 
 
-@pytest.mark.parametrize("options", [[], ["--fsdp"]])
+LONG = pytest.mark.skipif(not os.environ.get("STEEPEST_TEST_LONG"), reason="long form only")
+
+
+@pytest.mark.parametrize("options", [[], pytest.param(["--fsdp"], marks=LONG)])
 def test_the_example(options, tmp_path):
     script = CASES.parents[3] / "examples" / "python" / "ddp_muon.py"
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
