@@ -210,8 +210,9 @@ TEST(adamw_chunk, end_names_the_first_that_is_missing) {
     model m;
     steepest_adamw_plan* const plan = m.begin();
     for (const piece& p : m.pieces(1))
-      if (p.tensor != left_out.tensor || p.first != left_out.first)
+      if (p.tensor != left_out.tensor || p.first != left_out.first) {
         ASSERT_OK(steepest_adamw_chunk(plan, p.tensor, p.first, p.count));
+      }
     char text[80];
     std::snprintf(text, sizeof(text), "adamw_end: tensors[%d] has not been stepped from element %d",
                   int(left_out.tensor), int(left_out.first));

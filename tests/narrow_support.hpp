@@ -332,7 +332,7 @@ inline void compare_moment(comparison& c, const char* what, const q8_rule& rule,
     double largest = 0;
     for (std::size_t i = begin; i < end; ++i) {
       const double x = std::abs(static_cast<double>(wide[i]));
-      if (!(x <= largest)) largest = x;
+      if (!std::isnan(largest) && !(x <= largest)) largest = x;
     }
     const double scale = rule.scale(scales.data(), begin / rule.block());
     const double expected = rule.scale_for(largest);
