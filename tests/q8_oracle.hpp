@@ -62,14 +62,15 @@ struct q8_rule {
     return number(code) * (dtype == STEEPEST_Q8_COMPANDED && !is_signed ? scale * scale : scale);
   }
 
-  // The scale that a block whose largest magnitude is `largest` must have.
-  double scale_for(double largest) const {
+  // The scale that a block whose largest magnitude is `largest` must have. By chance, 16-bit
+  // scales are rounded up, so that nothing is above them.
+  double scale_for(double largest, bool stochastic = false) const {
     if (!std::isfinite(largest)) return NAN;
     if (dtype == STEEPEST_Q8_DYNAMIC) return largest < 0x1p-126 ? 0 : largest;
     const double x = is_signed ? largest : static_cast<float>(std::sqrt(largest));
     if (x == 0) return 0;
     const double quantum = std::ldexp(1.0, std::ilogb(x) - 10);
-    const double r = std::nearbyint(x / quantum) * quantum;
+    const double r = (stochastic ? std::ceil(x / quantum) : std::nearbyint(x / quantum)) * quantum;
     return r <= 0x1p-40 ? 0 : std::min(r, 0x1.ff8p23);
   }
 

@@ -246,24 +246,24 @@ STEEPEST_API steepest_status steepest_step_stats_init(void* stats, size_t struct
  * max_exp_avg_sq, delta and param_copy round to nearest as always; NaN and infinity pass. A value
  * beyond the last number of a Q8 block becomes that number. The random bits are a
  * function of (config.seed, config.step, tensor.random_stream, tensor.first_index + the element's
- * index) alone: the same for any threads, ISA level or list of tensors. Give every tensor of a model
+ * index) alone: the same for any threads, ISA level or tensor list. Give every tensor of a model
  * a random_stream of its own. */
 
 /* 8-bit state: element i is decoded from the byte code[i] and the scale of its block.
  *
  * Q8_DYNAMIC    blocks of 256 elements, one F32 scale each: the largest magnitude of the block.
- *               code -> a number in [-1, 1], or [0, 1] for second moments, spaced for 7 decades: the
+ *               code -> a number in [-1, 1], or [0, 1] for second moments, over 7 decades: the
  *               "dynamic tree" of bitsandbytes' 8-bit optimizers (Dettmers et al., arXiv
  *               2110.02861), with its layout, so that states go to and fro; the numbers are
  *               within 2 ulp of its table. Encoded to the nearest of the 256, zero to zero. There
  *               is no -1 among them: a block's largest magnitude, if negative, becomes -0.993.
- * Q8_COMPANDED  blocks of 32 elements, one 16-bit scale each, rounded to nearest: 6 bits of
- *               exponent E above 10 of fraction F for 2^(E - 40) (1 + F / 1024); 0 is zero, 65535
- *               NaN, and what is larger than all becomes 65534, nearly 2^24. First moments: an
- *               int8 q for x = m / scale by q = round(254 x / (1 + |x|)), decoded as
- *               x = q / (254 - |q|) (arXiv 2602.23349). Second moments: a uint8 q for
- *               q = round(255 sqrt(v) / scale), decoded as v = (scale q / 255)^2; a v that is not 0
- *               never becomes 0, since the step divides by its root.
+ * Q8_COMPANDED  blocks of 32 elements, one 16-bit scale each: 6 bits of exponent E above 10 of
+ *               fraction F for 2^(E - 40) (1 + F / 1024), rounded to nearest, with stochastic
+ *               rounding up; 0 is zero, 65535 NaN, and what is larger than all becomes 65534,
+ *               nearly 2^24. First moments: an int8 q = round(254 x / (1 + |x|)) for
+ *               x = m / scale, decoded as x = q / (254 - |q|) (arXiv 2602.23349). Second moments:
+ *               a uint8 q = round(255 sqrt(v) / scale), decoded as v = (scale q / 255)^2; a v that
+ *               is not 0 never becomes 0, since the step divides by its root.
  *
  * Bytes per element with its share of the scales: 1.016 and 1.0625. Blocks are of consecutive
  * elements and the last one may be short. All zeros, codes of a second moment and scales, is the
@@ -415,11 +415,12 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * that type to what is stored. (In a plain step of the last three mixes the update's term of 4 ulp
  * is one of 6: nothing against that half ulp. Other flags than MAXIMIZE, and eps = 0, keep to 4.)
  * Two warnings:
- *   - Keep exp_avg_sq in F32 unless beta2 is small or STOCHASTIC_ROUNDING is set. BF16 has 8 bits of precision: at beta2 = 0.999
- *     one step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays
- *     where its largest gradients put it: at twice its true value after 10,000 steps of noise. A
- *     decay of more than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with
- *     F32 exp_avg_sq costs 4 bytes per element more than BF16 throughout.
+ *   - Keep exp_avg_sq in F32 unless beta2 is small or STOCHASTIC_ROUNDING is set. BF16 has 8 bits
+ *     of precision: at beta2 = 0.999 one step's decay of 0.1 % is below half an ulp, rounding to
+ *     nearest undoes it, and v stays where its largest gradients put it: at twice its true value
+ *     after 10,000 steps of noise. A decay of more than 0.4 % (beta2 below 0.996) gets through; the
+ *     8-bit types need more. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
+ *     element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.
  * Limits of fp32: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
@@ -440,8 +441,8 @@ STEEPEST_API steepest_status steepest_adamw_step(steepest_context* context,
  *   for each piece that has arrived:  steepest_adamw_chunk(plan, tensor, first, elements);
  *   steepest_adamw_end(plan, stats);
  *
- * begin  Arguments as for steepest_adamw_step. Reads no element; a gradient need not be there before
- *        its chunk. The structs are copied and may go; buffers stay in place until end.
+ * begin  Arguments as for steepest_adamw_step. Reads no element; a gradient need not be there
+ *        before its chunk. The structs are copied and may go; buffers stay in place until end.
  *        config.skipped is set to 0 here. *plan is written on success only.
  * chunk  Steps elements [first, first + count) of tensors[tensor]. `first` is a multiple of
  *        STEEPEST_ADAMW_CHUNK, and so is first + count unless it is the tensor's end; 0 elements

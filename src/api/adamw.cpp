@@ -79,7 +79,7 @@ buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
            {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, n, tensor.exp_avg_sq_dtype, true,
             true, true},
            {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, n, tensor.exp_avg_sq_dtype,
-            amsgrad, true},
+            amsgrad, true, true},
            {"delta", "delta_dtype", tensor.delta, n, tensor.delta_dtype, emit_delta, true},
            {"residual", nullptr, tensor.residual, n, residual,
             tensor.residual_kind != STEEPEST_RESIDUAL_NONE, true},

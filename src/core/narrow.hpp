@@ -93,11 +93,11 @@ constexpr float to_float(scale16 x) {
   if (x.bits == 0xffff) return __builtin_nanf("");
   return __builtin_bit_cast(float, (x.bits + scale16_offset) << 13);
 }
-// To nearest even; larger than all becomes the largest.
-constexpr scale16 to_scale16(float x) {
+// To nearest even, or up; larger than all becomes the largest.
+constexpr scale16 to_scale16(float x, bool up = false) {
   const auto bits = __builtin_bit_cast(uint32_t, x);
   if (bits >= 0x7f800000U) return {0xffff};
-  const uint32_t rounded = (bits + 0xfffU + (bits >> 13 & 1U)) >> 13;
+  const uint32_t rounded = (bits + (up ? 0x1fffU : 0xfffU + (bits >> 13 & 1U))) >> 13;
   if (rounded <= scale16_offset) return {0};
   const uint32_t code = rounded - scale16_offset;
   return {static_cast<uint16_t>(code < 0xfffeU ? code : 0xfffeU)};
