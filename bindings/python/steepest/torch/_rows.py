@@ -20,6 +20,7 @@ from torch.autograd.graph import increment_version
 
 from .. import _c
 from .._structs import Structs
+from . import _storage as storage
 
 DTYPES = {
     torch.float32: _c.F32,
@@ -102,9 +103,13 @@ class Selection:
         self.grad_addresses: list[int] = []
         self.steps = [state["step"] for state in self.states]
         self.keys = []
-        for key in rows.fields:  # one parameter group may use AMSGrad, another not
-            states = [rows.states[i] for i in chosen if rows.uses(key, rows.groups[i])]
+        watched: dict[str, list] = {}
+        for i in chosen:
+            for key in rows.watched[i]:
+                watched.setdefault(key, []).append(rows.states[i])
+        for key, states in watched.items():
             self.keys.append((key, states, [state[key].data_ptr() for state in states]))
+        self.masters = [(k, i) for k, i in enumerate(chosen) if "master" in rows.watched[i]]
         self.stats = Structs(_c.StepStats, self.count)
         self.packed = None if active is None else Structs(rows.tensor_kind, self.count)
 
@@ -116,20 +121,24 @@ class Rows:
     tensor_kind: type[ctypes.Structure]
     config_kind: type[ctypes.Structure]
     fields: ClassVar[dict[str, str]]  # state key -> field of the tensor struct
+    moments: tuple[str, ...] = ()  # the state keys without which a state is not of this kind
     has_snr_update = False
     unknown_steps = 0.0  # what a state without a count of its steps is taken to have
 
-    def __init__(self, state: dict, items: list[tuple[dict, str, Tensor]]) -> None:
+    def __init__(self, state: dict, items: list[tuple[dict, str, Tensor, int]]) -> None:
         count = len(items)
         self.state = state
-        self.groups = [group for group, _, _ in items]
-        self.names = [name for _, name, _ in items]
-        self.params = [param for _, _, param in items]
+        self.groups = [group for group, _, _, _ in items]
+        self.names = [name for _, name, _, _ in items]
+        self.params = [param for _, _, param, _ in items]
         self.states: list[Any] = [None] * count
+        self.watched: list[list[str]] = [[]] * count  # the state tensors that the struct points to
+        self.versions: dict[int, int] = {}  # of parameters with a float32 master, as we left them
         self.copies: dict[int, Tensor] = {}  # of parameters that the library cannot update in place
         self.selection: Any = None  # a Selection once any parameter has had a gradient
         self.grads: list[Tensor] = []
         self.tensors = Structs(self.tensor_kind, count)
+        self.tensors.columns["random_stream"][:] = [number for _, _, _, number in items]
         self.configs = Structs(self.config_kind, count)
         # All step counters are elements of one tensor, so that one addition increments them.
         double = torch.get_default_dtype() == torch.float64
@@ -213,23 +222,85 @@ class Rows:
         state = self.states[i] = self.state[param]
         self.steps[i] = float(state.get("step", self.unknown_steps if state else 0.0))
         state["step"] = self.counters[i]
-        for key, field in self.fields.items():
-            if self.uses(key, group):
-                value = state[key] = self.stored(i, key, state.get(key), buffer)
-                columns[field][i] = value.data_ptr()
-                if f"{field}_dtype" in columns:
-                    columns[f"{field}_dtype"][i] = DTYPES[value.dtype]
         columns["param_dtype"][i] = DTYPES[param.dtype]
+        self.watched[i] = []
+        try:
+            storage.check_state("its state", state, param.shape, param.dtype)
+            for key, field in self.fields.items():
+                if self.uses(key, group):
+                    self.place(i, key, field, buffer)
+            self.place_master(i, buffer)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.title}: {self.names[i]}: {error}") from None
         self.describe(i, buffer)
 
+    def place(self, i: int, key: str, field: str, buffer: Tensor) -> None:
+        """Writes one moment's addresses and type into row i."""
+        state, columns = self.states[i], self.tensors.columns
+        formats = state.get("format", {})
+        name = formats.get(key)
+        if name is None and key not in state:
+            wanted = storage.moment_format(self.groups[i], key, buffer)
+            if wanted in storage.Q8:
+                name = wanted
+                state[key], state[f"{key}_scales"] = storage.new_q8(name, buffer)
+                state["format"] = {**formats, key: name}
+        self.watched[i].append(key)
+        if name is None:
+            state[key] = self.stored(i, key, state.get(key), buffer)
+            dtype = DTYPES[state[key].dtype]
+        else:
+            scales = f"{key}_scales"
+            if not state[key].is_cpu or not same_order(state[key], buffer):
+                values = storage.decode(name, key, storage.dense(state[key].cpu()), state[scales])
+                values = torch.empty_like(buffer, dtype=torch.float32).copy_(values)
+                state[key], state[scales] = storage.encode(name, key, values)
+            self.watched[i].append(scales)
+            columns[f"{field}_scales"][i] = state[scales].data_ptr()
+            dtype = storage.Q8[name]
+        columns[field][i] = state[key].data_ptr()
+        if f"{field}_dtype" in columns:
+            columns[f"{field}_dtype"][i] = dtype
+
+    def place_master(self, i: int, buffer: Tensor) -> None:
+        """Writes what keeps the bits beyond a 16-bit parameter's own into row i."""
+        state, columns = self.states[i], self.tensors.columns
+        formats = state.get("format", {})
+        have, kind = formats.get("param"), storage.master_kind(self.groups[i], buffer)
+        kind = kind or have
+        if not kind:
+            return
+        param, key = self.params[i].detach(), storage.master_key(kind)
+        if have is None:
+            state["format"] = {**formats, "param": kind}
+            dtype = torch.float32 if kind == "f32" else storage.RESIDUALS[kind][1] or buffer.dtype
+            state[key] = torch.zeros_like(buffer, dtype=dtype)
+            if kind == "f32":
+                state[key].copy_(param)
+        elif have != kind:
+            state["format"] = {**formats, "param": kind}
+            if have == "f32":
+                storage.reconcile(param, state["master"])
+            master = storage.join(have, param, state.pop(storage.master_key(have)))
+            values, rest = storage.split(kind, master, param.dtype)
+            param.copy_(values)
+            state[key] = torch.empty_like(buffer, dtype=rest.dtype).copy_(rest)
+        elif not state[key].is_cpu or not same_order(state[key], buffer):
+            state[key] = torch.empty_like(buffer, dtype=state[key].dtype).copy_(state[key])
+        self.watched[i].append(key)
+        if kind == "f32":
+            columns["param_dtype"][i] = _c.F32
+            columns["param_copy_dtype"][i] = DTYPES[param.dtype]
+        else:
+            columns["residual"][i] = state[key].data_ptr()
+            columns["residual_kind"][i] = storage.RESIDUALS[kind][0]
+
     def stored(self, i: int, key: str, value: Tensor | None, buffer: Tensor) -> Tensor:
-        """The state tensor as the library needs it: new, or as it is, or reordered or converted."""
+        """A moment as the library needs it: new, or as it is, or reordered or converted."""
         if value is None:
-            dtype = self.groups[i].get("state_dtype") or buffer.dtype
-            return torch.zeros_like(buffer, dtype=dtype)
-        if value.shape != buffer.shape:
-            shapes = f"{tuple(value.shape)}, not {tuple(buffer.shape)}"
-            raise ValueError(f"{self.title}: {key} of {self.names[i]} has the shape {shapes}")
+            return torch.zeros_like(
+                buffer, dtype=storage.moment_format(self.groups[i], key, buffer)
+            )
         dtype = value.dtype
         if key == "max_exp_avg_sq":  # of the type of what it is the maximum of
             dtype = self.states[i]["exp_avg_sq"].dtype
@@ -284,6 +355,16 @@ class Rows:
             addresses[k] = copy.data_ptr()
         if addresses != chosen.addresses:
             columns["param"][index] = chosen.addresses = addresses
+            for (
+                k,
+                i,
+            ) in chosen.masters:  # the step computes with these, and writes the parameter too
+                columns["param_copy"][i] = addresses[k]
+                columns["param"][i] = self.states[i]["master"].data_ptr()
+        for k, i in chosen.masters:
+            if self.versions.get(i) != params[k]._version:
+                target = self.copies[i] if i in self.copies else params[k].detach()
+                storage.reconcile(target, self.states[i]["master"])
         if not chosen.grads_alike(*grads):
             self.accept(chosen, grads)
         addresses = list(map(Tensor.data_ptr, grads))
@@ -345,6 +426,8 @@ class Rows:
         for k, copy in chosen.copies:
             chosen.params[k].detach().copy_(copy)
         increment_version(chosen.params)
+        for k, i in chosen.masters:
+            self.versions[i] = chosen.params[k]._version
         if status == _c.OK:
             self.steps[chosen.index] += 1
             if chosen.active is None:
