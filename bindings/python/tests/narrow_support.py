@@ -42,7 +42,9 @@ def _start(k, shape):
 
 def parameters(dtype, shapes=SHAPES):
     """The same values for each type."""
-    return [torch.nn.Parameter(_start(k, shape).to(dtype)) for k, shape in enumerate(shapes)]
+    return [
+        torch.nn.Parameter(_start(k, shape).to(dtype, copy=True)) for k, shape in enumerate(shapes)
+    ]
 
 
 def descend(optimizer, params, steps, start=0):

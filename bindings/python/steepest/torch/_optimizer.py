@@ -109,7 +109,7 @@ class Optimizer(torch.optim.Optimizer):
     def _read(self, given: dict, ready: dict[Tensor, dict]) -> dict:
         """Puts the states that torch would spoil into `ready`. Returns what is left for torch."""
         for key in ("state", "param_groups"):
-            if not isinstance(given, dict) or not isinstance(given.get(key), (dict, list)):
+            if not isinstance(given.get(key), (dict, list)):
                 storage.refuse("this is no state dict of an optimizer", f"it has no {key!r}")
         given = translated(given)
         groups, state = [], dict(given["state"])

@@ -19,13 +19,14 @@ from .. import _c
 OPTIONS: dict[str, Any] = {"state_dtype": None, "master": None, "rounding": "nearest", "seed": 0}
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 Q8 = {"q8_dynamic": _c.Q8_DYNAMIC, "q8_companded": _c.Q8_COMPANDED}
-SCALE_DTYPES = {"q8_dynamic": torch.float32, "q8_companded": torch.uint16}
+# Bits as they are: what is unsigned is int16 here too, since torch cannot pickle its uint16.
+SCALE_DTYPES = {"q8_dynamic": torch.float32, "q8_companded": torch.int16}
 # Smaller tensors keep float32 moments where 8 bits are asked for: they take little memory.
 MIN_Q8 = 4096
 PLACES = {"exp_avg": 0, "exp_avg_sq": 1, "max_exp_avg_sq": 1, "momentum_buffer": 0}
 RESIDUALS = {  # kind in C, type of the array; None: that of the parameter
     "split": (_c.RESIDUAL_NEAREST16, torch.int16),
-    "split-low": (_c.RESIDUAL_LOW16, torch.uint16),
+    "split-low": (_c.RESIDUAL_LOW16, torch.int16),
     "split8": (_c.RESIDUAL_NEAREST8, torch.int8),
     "kahan": (_c.RESIDUAL_KAHAN, None),
 }
@@ -141,7 +142,7 @@ def join(kind: str, param: Tensor, residual: Tensor) -> Tensor:
     if kind == "kahan":
         return param.detach().float() + residual.float()
     bits = param.detach().view(torch.int16).to(torch.int32) << 16
-    low = residual.view(torch.int16 if kind != "split8" else torch.int8).to(torch.int32)
+    low = residual.to(torch.int32)
     if kind == "split-low":
         return (bits | (low & 0xFFFF)).view(torch.float32)
     return (bits + (low << 8 if kind == "split8" else low)).view(torch.float32)
@@ -162,8 +163,6 @@ def split(kind: str, master: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor
     finite = master.isfinite()
     param = torch.where(finite, high.to(torch.int16).view(dtype), master.to(dtype))
     low = torch.where(finite, low >> 8 if kind == "split8" else low, 0)
-    if kind == "split-low":
-        return param, low.to(torch.int16).view(torch.uint16)
     return param, low.to(RESIDUALS[kind][1])
 
 

@@ -147,7 +147,7 @@ class AdamW(Optimizer, torch.optim.AdamW):
 
     def _check_group(self, group: dict) -> None:
         super()._check_group(group)
-        if "master" in group:  # not yet while torch's constructor adds its groups
+        if group.keys() >= storage.OPTIONS.keys():  # not yet while torch's constructor adds groups
             storage.check_options(group, AdamWRows.moments)
 
     def _rows_for(self, group: dict) -> type[Rows]:
