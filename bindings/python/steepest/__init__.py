@@ -36,6 +36,7 @@ from ._errors import (
 )
 from ._msign import MsignConfig, MsignStats, msign, msign_band, msign_coefficients
 from ._muon import muon_step, scale_factor
+from ._narrow import q8_decode, q8_encode
 from ._schedule import (
     Schedule,
     schedule_at,
@@ -75,6 +76,8 @@ __all__ = [
     "msign_band",
     "msign_coefficients",
     "muon_step",
+    "q8_decode",
+    "q8_encode",
     "rms",
     "scale_factor",
     "schedule_at",

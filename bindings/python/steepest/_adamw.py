@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
 
 from . import _c
 from ._arrays import Array
 from ._columns import columns
-from ._numbers import flags
+from ._narrow import attach_narrow, moment_dtypes
+from ._numbers import flags, integer
 from ._steps import Stats, StatsTable, attach, configs
 from ._structs import Structs
 
@@ -35,6 +36,14 @@ def adamw_step(
     consistent: bool = False,
     max_exp_avg_sq: Arrays | None = None,
     delta: Arrays | None = None,
+    exp_avg_scales: Any = None,
+    exp_avg_sq_scales: Any = None,
+    residual: Any = None,
+    param_copy: Any = None,
+    stochastic_rounding: bool = False,
+    seed: int = 0,
+    random_stream: int | Sequence[int] | None = None,
+    first_index: int | Sequence[int] = 0,
     stats: Stats = None,
     threads: int | None = None,
 ) -> bool:
@@ -65,6 +74,20 @@ def adamw_step(
     stats: a list, whose content becomes one StepStats per tensor.
     threads: None: STEEPEST_NUM_THREADS, or all cores. The result does not depend on it.
 
+    Narrow storage; in lists of arrays, None stands for a tensor without:
+
+    exp_avg_scales, exp_avg_sq_scales: the moment is an array of uint8 codes, and these the scales
+        of its blocks, as q8_encode gives them: float32 for "q8_dynamic", uint16 for
+        "q8_companded". All zeros, codes and scales, before step 1.
+    residual: what the parameter lacks to its master; zeros to begin with. Beside a bfloat16 param:
+        int16 (param is the master rounded to nearest, both together exactly float32), uint16 (the
+        lower half: param is the master rounded towards zero), int8 (of the int16 the upper half),
+        or bfloat16 (Kahan's compensation: the master is their sum); beside float16: float16.
+    param_copy: of bfloat16, float16 or float32; receives the new param, rounded to nearest.
+    stochastic_rounding: of bfloat16 params and moments and of 8-bit moments. The random numbers are
+        a function of seed, step, random_stream (None: the tensor's place in the list) and the
+        element's index, counted from first_index.
+
     Returns False if skip_nonfinite skipped the step, else True.
 
     No array may overlap another that is written. TypeError: not an array, or of a wrong type;
@@ -77,11 +100,13 @@ def adamw_step(
         given["max_exp_avg_sq"] = max_exp_avg_sq
     if delta is not None:
         given["delta"] = delta
-    arrays = columns(function, given)
+    arrays = columns(function, given, codes=("exp_avg", "exp_avg_sq"))
     params = arrays["param"]
     count = len(params)
     tensors = Structs(_c.AdamwTensor, count)
     records = tensors.records
+    attach_narrow(params, records, residual, param_copy, random_stream, first_index)
+    scales = {"exp_avg": exp_avg_scales, "exp_avg_sq": exp_avg_sq_scales}
     for argument, column in arrays.items():
         column.same_layout(params)
         if argument != "grad" and (argument != "param" or delta is None):
@@ -89,7 +114,10 @@ def adamw_step(
         records[argument] = column.addresses
         if argument == "param":
             records["count"] = column.sizes()
-        if argument != "max_exp_avg_sq":
+        if argument in scales:
+            dtypes = moment_dtypes(column, records, argument, scales[argument], count)
+            records[f"{argument}_dtype"] = dtypes
+        elif argument != "max_exp_avg_sq":
             records[f"{argument}_dtype"] = column.dtypes
         elif column.dtypes != arrays["exp_avg_sq"].dtypes:
             pairs = zip(column.dtypes, arrays["exp_avg_sq"].dtypes)
@@ -106,6 +134,7 @@ def adamw_step(
             (cautious_decay, _c.ADAMW_CAUTIOUS_DECAY),
             (skip_nonfinite, _c.ADAMW_SKIP_NONFINITE),
             (delta is not None, _c.ADAMW_EMIT_DELTA),
+            (stochastic_rounding, _c.ADAMW_STOCHASTIC_ROUNDING),
             (consistent, _c.FLAG_CONSISTENT),
         ),
         count,
@@ -119,6 +148,7 @@ def adamw_step(
             "grad_scale": grad_scale,
         },
     )
+    table.records["seed"] = integer(seed, f"{function}: seed")
 
     results = StatsTable(stats, count)
     results.finish(

@@ -37,7 +37,25 @@ DTYPES = {
     np.dtype(np.float64): _c.F64,
     np.dtype(np.float16): _c.F16,
 }
-NAMES = {_c.F32: "float32", _c.F64: "float64", _c.BF16: "bfloat16", _c.F16: "float16"}
+# Types of arrays that hold bits, not numbers: codes, scales and residuals of narrow storage. The
+# library has no constants for them.
+U8, I8, U16, I16 = -1, -2, -3, -4
+INTEGERS = {
+    np.dtype(np.uint8): U8,
+    np.dtype(np.int8): I8,
+    np.dtype(np.uint16): U16,
+    np.dtype(np.int16): I16,
+}
+NAMES = {
+    _c.F32: "float32",
+    _c.F64: "float64",
+    _c.BF16: "bfloat16",
+    _c.F16: "float16",
+    U8: "uint8",
+    I8: "int8",
+    U16: "uint16",
+    I16: "int16",
+}
 
 
 class View:
@@ -69,13 +87,16 @@ class View:
         return self.name.partition(": ")[2]
 
 
-def view(array: Any, name: str) -> View:
-    """The view of a NumPy array, a CPU tensor with DLPack, or an object with a buffer."""
+def view(array: Any, name: str, integers: bool = False) -> View:
+    """The view of a NumPy array, a CPU tensor with DLPack, or an object with a buffer.
+    integers: whether it may be one of bits."""
     if not isinstance(array, np.ndarray):
         if hasattr(array, "__dlpack__"):
-            return _from_dlpack(array, name)
+            return _from_dlpack(array, name, integers)
         array = _from_buffer(array, name)
     dtype = DTYPES.get(array.dtype)
+    if dtype is None and integers:
+        dtype = INTEGERS.get(array.dtype)
     if dtype is None:
         dtype = _other_dtype(array.dtype, name)
     flags = array.flags
@@ -146,6 +167,7 @@ _DLPACK_DTYPES = {
     (2, 16, 1): _c.F16,
     (4, 16, 1): _c.BF16,
 }
+_DLPACK_INTEGERS = {(1, 8, 1): U8, (0, 8, 1): I8, (1, 16, 1): U16, (0, 16, 1): I16}
 
 _capsule_is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _capsule_is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -154,7 +176,7 @@ _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _capsule_pointer.restype = c_void_p
 
 
-def _from_dlpack(array: Any, name: str) -> View:
+def _from_dlpack(array: Any, name: str, integers: bool) -> View:
     try:
         device = int(array.__dlpack_device__()[0])
         if device != _CPU:
@@ -181,6 +203,8 @@ def _from_dlpack(array: Any, name: str) -> View:
         raise TypeError(f"{name} would be copied by its DLPack export")
     kind = (tensor.code, tensor.bits, tensor.lanes)
     dtype = _DLPACK_DTYPES.get(kind)
+    if dtype is None and integers:
+        dtype = _DLPACK_INTEGERS.get(kind)
     if dtype is None:
         raise TypeError(
             f"{name} is of DLPack type {kind}: must be float32, float64, float16 or bfloat16"

@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import DTYPES, View, dense, matrix, same_layout, same_shape, size, view, writable
+from ._arrays import (
+    DTYPES,
+    INTEGERS,
+    View,
+    dense,
+    matrix,
+    same_layout,
+    same_shape,
+    size,
+    view,
+    writable,
+)
 from ._c import BF16
 
 _shape = attrgetter("shape")
@@ -27,7 +38,10 @@ _Plain = ctypes.c_char * 0
 class Column:
     """addresses, dtypes, shapes: a value per array, valid while the column lives."""
 
-    def __init__(self, function: str, argument: str, arrays: Any) -> None:
+    def __init__(
+        self, function: str, argument: str, arrays: Any, *, integers: bool = False
+    ) -> None:
+        self.integers = integers
         self.name = f"{function}: {argument}"
         self.listed = isinstance(arrays, (list, tuple))
         self.arrays = list(arrays) if self.listed else [arrays]
@@ -44,7 +58,8 @@ class Column:
         if not set(map(type, arrays)) <= {np.ndarray}:
             return False
         try:
-            found = {dtype: DTYPES[dtype] for dtype in set(map(_dtype, arrays))}
+            known = DTYPES | INTEGERS if self.integers else DTYPES
+            found = {dtype: known[dtype] for dtype in set(map(_dtype, arrays))}
             if BF16 in found.values():  # NumPy exports no buffer of this type
                 arrays = [a.view(np.uint16) if found[a.dtype] == BF16 else a for a in arrays]
             self.addresses = list(map(ctypes.addressof, map(_Plain.from_buffer, arrays)))
@@ -64,8 +79,12 @@ class Column:
 
     def views(self) -> list[View]:
         if self._views is None:
-            self._views = [view(array, self.label(i)) for i, array in enumerate(self.arrays)]
+            pairs = enumerate(self.arrays)
+            self._views = [view(array, self.label(i), self.integers) for i, array in pairs]
         return self._views
+
+    def count(self, i: int) -> int:
+        return self.arrays[i].size if self.plain else size(self.views()[i])
 
     # ---- what a function can take
 
@@ -99,11 +118,14 @@ class Column:
         return list(zip(*[matrix(one) for one in self.views()])) or [(), (), ()]
 
 
-def columns(function: str, arguments: dict[str, Any]) -> dict[str, Column]:
-    """A column for each argument, all of the length of the first."""
+def columns(
+    function: str, arguments: dict[str, Any], codes: tuple[str, ...] = ()
+) -> dict[str, Column]:
+    """A column for each argument, all of the length of the first; `codes` may be of 8 bits."""
     result: dict[str, Column] = {}
     for argument, arrays in arguments.items():
-        result[argument] = column = Column(function, argument, arrays)
+        column = Column(function, argument, arrays, integers=argument in codes)
+        result[argument] = column
         name, first = next(iter(result.items()))
         if len(column) != len(first):
             raise ValueError(

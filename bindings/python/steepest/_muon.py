@@ -10,6 +10,7 @@ from . import _c
 from ._adamw import Arrays, Numbers
 from ._columns import columns
 from ._msign import MsignConfig, c_config
+from ._narrow import attach_narrow, moment_dtypes
 from ._numbers import choice, each, flags, integer, integers, is_list, number
 from ._steps import Stats, StatsTable, attach, configs
 from ._structs import Structs
@@ -49,6 +50,13 @@ def muon_step(
     blocks: Any = None,
     block_axis: int | Sequence[int] = 0,
     delta: Arrays | None = None,
+    momentum_buffer_scales: Any = None,
+    residual: Any = None,
+    param_copy: Any = None,
+    stochastic_rounding: bool = False,
+    seed: int = 0,
+    random_stream: int | Sequence[int] | None = None,
+    first_index: int | Sequence[int] = 0,
     stats: Stats = None,
     threads: int | None = None,
 ) -> bool:
@@ -82,6 +90,8 @@ def muon_step(
         query-key-value weights; for a list of matrices a list of these.
     block_axis: 0: blocks of rows; 1: of columns.
     delta: receives new - old param; param itself is then only read.
+    momentum_buffer_scales, residual, param_copy, stochastic_rounding, seed, random_stream,
+        first_index: narrow storage, as in adamw_step; 8-bit codes are of a matrix without gaps.
     stats: a list, whose content becomes one StepStats per matrix.
     threads: None: STEEPEST_NUM_THREADS, or all cores. The result does not depend on it.
 
@@ -96,11 +106,13 @@ def muon_step(
     given = {"param": param, "grad": grad, "momentum_buffer": momentum_buffer}
     if delta is not None:
         given["delta"] = delta
-    arrays = columns(function, given)
+    arrays = columns(function, given, codes=("momentum_buffer",))
     params = arrays["param"]
     count = len(params)
     tensors = Structs(_c.MuonTensor, count)
     records = tensors.records
+    attach_narrow(params, records, residual, param_copy, random_stream, first_index)
+    records["param_copy_ld"] = params.matrices()[2]
     for argument, column in arrays.items():
         field = "momentum" if argument == "momentum_buffer" else argument
         column.same_shape(params)
@@ -109,7 +121,11 @@ def muon_step(
             column.writable()
         records["rows"], records["cols"], records[f"{field}_ld"] = sizes
         records[field] = column.addresses
-        records[f"{field}_dtype"] = column.dtypes
+        if field == "momentum":
+            scales = momentum_buffer_scales
+            records["momentum_dtype"] = moment_dtypes(column, records, field, scales, count)
+        else:
+            records[f"{field}_dtype"] = column.dtypes
 
     numbers = (("fan_out", fan_out, 64), ("fan_in", fan_in, 64), ("block_axis", block_axis, 32))
     for field, values, bits in numbers:
@@ -134,6 +150,7 @@ def muon_step(
             (cautious_decay, _c.MUON_CAUTIOUS_DECAY),
             (skip_nonfinite, _c.MUON_SKIP_NONFINITE),
             (delta is not None, _c.MUON_EMIT_DELTA),
+            (stochastic_rounding, _c.MUON_STOCHASTIC_ROUNDING),
             (consistent, _c.FLAG_CONSISTENT),
         ),
         count,
@@ -146,6 +163,7 @@ def muon_step(
             "grad_scale": grad_scale,
         },
     )
+    table.records["seed"] = integer(seed, f"{function}: seed")
     kind = choice(momentum_kind, MOMENTUM_KINDS, f"{function}: momentum_kind")
     table.records["momentum_kind"] = kind
     table.records["scale_mode"] = choice(scale_mode, SCALE_MODES, f"{function}: scale_mode")

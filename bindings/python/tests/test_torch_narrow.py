@@ -59,7 +59,22 @@ def test_500_steps_stay_close_to_those_with_float32(mode):
     assert distance < CLOSE[mode], distance
 
 
-CLOSE = dict.fromkeys(NAMES, 0.1)
+CLOSE = {
+    "q8_dynamic": 0.04,
+    "q8_companded": 0.012,
+    "pair": 0.012,
+    "dictionary": 0.035,
+    "bf16 stochastic": 0.15,
+    "q8 stochastic": 0.15,
+    "split": 4e-4,
+    "split-low": 4e-3,  # the gradient is that of parameters rounded towards zero
+    "split8": 6e-4,
+    "kahan": 4e-4,
+    "kahan f16": 6e-5,
+    "f32 master": 4e-4,
+    "f32 master f16": 6e-5,
+    "split, 8 bits": 0.012,
+}
 
 
 @pytest.mark.parametrize("mode", NAMES)

@@ -141,8 +141,7 @@ def broken(change):
         (lambda s: s.update(exp_avg_scales=s["exp_avg_scales"][:5]), "exp_avg_scales has 5 elem"),
         (
             lambda s: s.update(exp_avg_scales=s["exp_avg_scales"].float()),
-            "exp_avg_scales has 134 elements of torch.float32, but 4270 elements of q8_companded "
-            "have 134 of torch.int16",
+            "exp_avg_scales has 134 elements of torch.float32, but .* have 134 of torch.int16",
         ),
         (lambda s: s["format"].update(exp_avg="q4"), "format says exp_avg: 'q4', which this vers"),
         (lambda s: s["format"].update(param="half"), "format says param: 'half', which"),
