@@ -207,7 +207,7 @@ static void check_muon_config(void) {
 
 static void check_muon_tensor(void) {
   const steepest_muon_tensor x = STEEPEST_MUON_TENSOR_INIT;
-  CHECK(sizeof(steepest_muon_tensor) == 152);
+  CHECK(sizeof(steepest_muon_tensor) == 208);
   OFFSET(steepest_muon_tensor, struct_size, 0);
   OFFSET(steepest_muon_tensor, rows, 8);
   OFFSET(steepest_muon_tensor, cols, 16);
@@ -230,14 +230,24 @@ static void check_muon_tensor(void) {
   OFFSET(steepest_muon_tensor, block_axis, 136);
   OFFSET(steepest_muon_tensor, reserved, 140);
   OFFSET(steepest_muon_tensor, config, 144);
-  CHECK(x.struct_size == 152 && x.rows == 0 && x.cols == 0);
+  OFFSET(steepest_muon_tensor, residual, 152);
+  OFFSET(steepest_muon_tensor, param_copy, 160);
+  OFFSET(steepest_muon_tensor, momentum_scales, 168);
+  OFFSET(steepest_muon_tensor, param_copy_ld, 176);
+  OFFSET(steepest_muon_tensor, residual_kind, 184);
+  OFFSET(steepest_muon_tensor, param_copy_dtype, 188);
+  OFFSET(steepest_muon_tensor, random_stream, 192);
+  OFFSET(steepest_muon_tensor, first_index, 200);
+  CHECK(x.struct_size == 208 && x.rows == 0 && x.cols == 0);
   CHECK(x.param_ld == 0 && x.grad_ld == 0 && x.momentum_ld == 0 && x.delta_ld == 0);
   CHECK(x.fan_out == 0 && x.fan_in == 0);
   CHECK(!x.param && !x.grad && !x.momentum && !x.delta);
   CHECK(x.param_dtype == 1 && x.grad_dtype == 1);
   CHECK(x.momentum_dtype == 1 && x.delta_dtype == 1);
   CHECK(!x.blocks && x.block_count == 0 && x.block_axis == 0 && x.reserved == 0);
-  CHECK(!x.config);
+  CHECK(!x.config && !x.residual && !x.param_copy && !x.momentum_scales && x.param_copy_ld == 0);
+  CHECK(x.residual_kind == 0 && x.param_copy_dtype == 3);
+  CHECK(x.random_stream == 0 && x.first_index == 0);
 }
 
 static void check_schedule(void) {
@@ -287,6 +297,7 @@ static void check_constants(void) {
   FLAG(STEEPEST_MUON_SKIP_NONFINITE, 2);
   FLAG(STEEPEST_MUON_EMIT_DELTA, 3);
   FLAG(STEEPEST_MUON_MAXIMIZE, 4);
+  FLAG(STEEPEST_MUON_STOCHASTIC_ROUNDING, 5);
   CHECK(STEEPEST_MOMENTUM_EMA == 0);
   CHECK(STEEPEST_MOMENTUM_CLASSIC == 1);
   CHECK(STEEPEST_SCALE_MATCH_RMS == 0);

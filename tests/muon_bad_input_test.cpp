@@ -204,6 +204,10 @@ TEST(muon_bad_input, element_types) {
     const std::string argument = std::string("tensors[2].") + buffer.name + "_dtype";
     for (const steepest_dtype dtype :
          {STEEPEST_Q8_DYNAMIC, STEEPEST_Q8_COMPANDED, 0, 7, -1, INT32_MAX, INT32_MIN}) {
+      // Momentum may be in 8 bits: see muon_narrow_test.cpp.
+      if (std::string(buffer.name) == "momentum" &&
+          (dtype == STEEPEST_Q8_DYNAMIC || dtype == STEEPEST_Q8_COMPANDED))
+        continue;
       rows.push_back({STEEPEST_E_DTYPE, argument, [buffer, dtype](scenario& c) {
                         c.config.flags |= STEEPEST_MUON_EMIT_DELTA;
                         c.last().*buffer.dtype = dtype;
@@ -277,7 +281,7 @@ TEST(muon_bad_input, hyper_parameters) {
     add("momentum_kind", STEEPEST_E_INVALID_ARGUMENT, [kind](auto& c) { c.momentum_kind = kind; });
   for (const std::int32_t mode : {-1, 6, INT32_MIN})
     add("scale_mode", STEEPEST_E_INVALID_ARGUMENT, [mode](auto& c) { c.scale_mode = mode; });
-  for (const int bit : {5, 31, 33, 63})
+  for (const int bit : {6, 31, 33, 63})
     add("flags", STEEPEST_E_UNSUPPORTED, [bit](auto& c) { c.flags |= std::uint64_t{1} << bit; });
   check_rows(rows);
 }

@@ -91,34 +91,19 @@ buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
 
 steepest_status check_narrow(const argument& where, const steepest_adamw_tensor& tensor,
                              uint64_t flags) {
-  const int32_t kind = tensor.residual_kind;
-  if (kind < STEEPEST_RESIDUAL_NONE || kind > STEEPEST_RESIDUAL_KAHAN)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".residual_kind is %d: it must be in 0 to %d",
-                      static_cast<int>(kind), STEEPEST_RESIDUAL_KAHAN);
-  const steepest_dtype param = tensor.param_dtype;
-  const bool f16_kahan = kind == STEEPEST_RESIDUAL_KAHAN && param == STEEPEST_F16;
-  if (kind != STEEPEST_RESIDUAL_NONE && param != STEEPEST_BF16 && !f16_kahan)
-    return where.fail(STEEPEST_E_DTYPE, ".param_dtype is %s: residual_kind %d needs %s",
-                      dtype_name(param), static_cast<int>(kind),
-                      kind == STEEPEST_RESIDUAL_KAHAN ? "bf16 or f16" : "bf16");
   const bool emit_delta = (flags & STEEPEST_ADAMW_EMIT_DELTA) != 0;
-  if (emit_delta && kind != STEEPEST_RESIDUAL_NONE)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
-                      ".residual_kind is %d, but with EMIT_DELTA the parameter is not written",
-                      static_cast<int>(kind));
-  if (emit_delta && tensor.param_copy != nullptr)
-    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
-                      ".param_copy is set, but with EMIT_DELTA the parameter is not written");
+  if (const auto status =
+          check_residual(where, tensor.residual_kind, tensor.param_dtype, emit_delta);
+      status != STEEPEST_OK)
+    return status;
+  if (const auto status = check_param_copy(where, tensor.param_copy, emit_delta);
+      status != STEEPEST_OK)
+    return status;
   if ((flags & STEEPEST_ADAMW_AMSGRAD) != 0 && is_q8(tensor.exp_avg_sq_dtype))
     return where.fail(STEEPEST_E_UNSUPPORTED,
                       ".exp_avg_sq_dtype is %s: AMSGRAD needs f32, f64, bf16 or f16",
                       dtype_name(tensor.exp_avg_sq_dtype));
-  int64_t end = 0;
-  if (tensor.first_index < 0 ||
-      (tensor.count > 0 && __builtin_add_overflow(tensor.first_index, tensor.count, &end)))
-    return where.fail(STEEPEST_E_SHAPE, ".first_index is %lld: it must be >= 0, and not overflow",
-                      static_cast<long long>(tensor.first_index));
-  return STEEPEST_OK;
+  return check_first_index(where, tensor.first_index, tensor.count);
 }
 
 steepest_status check_tensor(const argument& where, const steepest_adamw_tensor& tensor,
@@ -316,7 +301,7 @@ class step_call {
                                      tensor.exp_avg_sq_scales,
                                      tensor.random_stream,
                                      tensor.first_index};
-      jobs_[i] = {buffers, &prepared, kernels.by_mix[adamw_mix_of(buffers, flags)], tensor.count,
+      jobs_[i] = {buffers, &prepared, kernels.by_mix[adamw_mix_of(buffers, prepared)], tensor.count,
                   first_tile};
       first_tile += tile_count(tensor.count);
       if (flags & STEEPEST_ADAMW_SKIP_NONFINITE) {

@@ -108,6 +108,38 @@ steepest_status check_matrix(const argument& where, const char* field, const cha
   return check_buffer(where, field, data, count, dtype);
 }
 
+steepest_status check_residual(const argument& where, int32_t kind, steepest_dtype param,
+                               bool emit_delta) {
+  if (kind < STEEPEST_RESIDUAL_NONE || kind > STEEPEST_RESIDUAL_KAHAN)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".residual_kind is %d: it must be in 0 to %d",
+                      static_cast<int>(kind), STEEPEST_RESIDUAL_KAHAN);
+  const bool f16_kahan = kind == STEEPEST_RESIDUAL_KAHAN && param == STEEPEST_F16;
+  if (kind != STEEPEST_RESIDUAL_NONE && param != STEEPEST_BF16 && !f16_kahan)
+    return where.fail(STEEPEST_E_DTYPE, ".param_dtype is %s: residual_kind %d needs %s",
+                      dtype_name(param), static_cast<int>(kind),
+                      kind == STEEPEST_RESIDUAL_KAHAN ? "bf16 or f16" : "bf16");
+  if (emit_delta && kind != STEEPEST_RESIDUAL_NONE)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".residual_kind is %d, but with EMIT_DELTA the parameter is not written",
+                      static_cast<int>(kind));
+  return STEEPEST_OK;
+}
+
+steepest_status check_param_copy(const argument& where, const void* param_copy, bool emit_delta) {
+  if (emit_delta && param_copy != nullptr)
+    return where.fail(STEEPEST_E_INVALID_ARGUMENT,
+                      ".param_copy is set, but with EMIT_DELTA the parameter is not written");
+  return STEEPEST_OK;
+}
+
+steepest_status check_first_index(const argument& where, int64_t first_index, int64_t count) {
+  int64_t end = 0;
+  if (first_index < 0 || __builtin_add_overflow(first_index, count, &end))
+    return where.fail(STEEPEST_E_SHAPE, ".first_index is %lld: it must be >= 0, and not overflow",
+                      static_cast<long long>(first_index));
+  return STEEPEST_OK;
+}
+
 steepest_status obtain(const char* function, workspace& memory, const steepest_workspace* given) {
   if (given == nullptr) {
     if (memory.reserve()) return STEEPEST_OK;

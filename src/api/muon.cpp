@@ -7,15 +7,17 @@
 #include <limits>
 
 #include "api/msign_config.hpp"
+#include "core/narrow.hpp"
 
 namespace steepest::api {
 namespace {
 
 constexpr uint64_t known_flags = STEEPEST_MUON_NESTEROV | STEEPEST_MUON_CAUTIOUS_DECAY |
                                  STEEPEST_MUON_SKIP_NONFINITE | STEEPEST_MUON_EMIT_DELTA |
-                                 STEEPEST_MUON_MAXIMIZE | STEEPEST_FLAG_CONSISTENT;
+                                 STEEPEST_MUON_MAXIMIZE | STEEPEST_MUON_STOCHASTIC_ROUNDING |
+                                 STEEPEST_FLAG_CONSISTENT;
 
-constexpr int64_t buffers_per_tensor = 4;
+constexpr int64_t buffers_per_tensor = 7;
 
 steepest_status check_config(const argument& where, const steepest_muon_config& config) {
   if (config.flags & ~known_flags)
@@ -44,11 +46,13 @@ steepest_status check_config(const argument& where, const steepest_muon_config& 
 
 // One buffer of a tensor under one config.
 struct buffer_use {
-  const char *field, *stride_field, *dtype_field;
+  const char *field, *stride_field;
+  const char* dtype_field;  // null for one whose type follows from another
   const void* data;
-  int64_t stride;
+  int64_t rows, cols, stride;
   steepest_dtype dtype;
   bool used, written;
+  bool may_be_q8 = false;
 };
 
 struct buffer_list {
@@ -58,13 +62,28 @@ struct buffer_list {
 buffer_list buffers_of(const steepest_muon_tensor& t, uint64_t flags) {
   const bool emit_delta = (flags & STEEPEST_MUON_EMIT_DELTA) != 0;
   const auto stride = [&](int64_t given) { return given != 0 ? given : t.cols; };
-  return {{{"param", "param_ld", "param_dtype", t.param, stride(t.param_ld), t.param_dtype, true,
-            !emit_delta},
-           {"grad", "grad_ld", "grad_dtype", t.grad, stride(t.grad_ld), t.grad_dtype, true, false},
-           {"momentum", "momentum_ld", "momentum_dtype", t.momentum, stride(t.momentum_ld),
-            t.momentum_dtype, true, true},
-           {"delta", "delta_ld", "delta_dtype", t.delta, stride(t.delta_ld), t.delta_dtype,
-            emit_delta, true}}};
+  // Bytes, or words of 16 bits, which a 16-bit type stands for.
+  const steepest_dtype residual =
+      residual_size(t.residual_kind) == 1 ? STEEPEST_Q8_COMPANDED : STEEPEST_BF16;
+  const bool coded = is_q8(t.momentum_dtype);
+  // One row; the sizes are checked before it is looked at.
+  const int64_t scales = coded ? q8_blocks(t.momentum_dtype, t.rows * t.cols) : 0;
+  const steepest_dtype scale =
+      t.momentum_dtype == STEEPEST_Q8_DYNAMIC ? STEEPEST_F32 : STEEPEST_BF16;
+  return {{{"param", "param_ld", "param_dtype", t.param, t.rows, t.cols, stride(t.param_ld),
+            t.param_dtype, true, !emit_delta},
+           {"grad", "grad_ld", "grad_dtype", t.grad, t.rows, t.cols, stride(t.grad_ld),
+            t.grad_dtype, true, false},
+           {"momentum", "momentum_ld", "momentum_dtype", t.momentum, t.rows, t.cols,
+            stride(t.momentum_ld), t.momentum_dtype, true, true, true},
+           {"delta", "delta_ld", "delta_dtype", t.delta, t.rows, t.cols, stride(t.delta_ld),
+            t.delta_dtype, emit_delta, true},
+           {"residual", "param_ld", nullptr, t.residual, t.rows, t.cols, stride(t.param_ld),
+            residual, t.residual_kind != STEEPEST_RESIDUAL_NONE, true},
+           {"param_copy", "param_copy_ld", "param_copy_dtype", t.param_copy, t.rows, t.cols,
+            stride(t.param_copy_ld), t.param_copy_dtype, t.param_copy != nullptr, true},
+           {"momentum_scales", "cols", nullptr, t.momentum_scales, 1, scales, scales, scale, coded,
+            true}}};
 }
 
 steepest_status check_blocks(const argument& where, const steepest_muon_tensor& t) {
@@ -95,6 +114,22 @@ steepest_status check_blocks(const argument& where, const steepest_muon_tensor& 
                     t.block_axis == 0 ? "rows" : "cols");
 }
 
+steepest_status check_narrow(const argument& where, const steepest_muon_tensor& t,
+                             bool emit_delta) {
+  if (const auto status = check_residual(where, t.residual_kind, t.param_dtype, emit_delta);
+      status != STEEPEST_OK)
+    return status;
+  if (const auto status = check_param_copy(where, t.param_copy, emit_delta); status != STEEPEST_OK)
+    return status;
+  if (is_q8(t.momentum_dtype) && t.momentum_ld != 0 && t.momentum_ld != t.cols)
+    return where.fail(STEEPEST_E_SHAPE,
+                      ".momentum_ld is %lld: a momentum in %s has no gaps between its rows (cols "
+                      "= %lld)",
+                      static_cast<long long>(t.momentum_ld), dtype_name(t.momentum_dtype),
+                      static_cast<long long>(t.cols));
+  return check_first_index(where, t.first_index, t.rows * t.cols);
+}
+
 steepest_status check_tensor(const argument& where, const steepest_muon_tensor& t,
                              const steepest_muon_config& config) {
   if (t.reserved != 0)
@@ -122,19 +157,23 @@ steepest_status check_tensor(const argument& where, const steepest_muon_tensor& 
   const buffer_list buffers = buffers_of(t, config.flags);
   const bool f64 = t.param_dtype == STEEPEST_F64;
   for (const buffer_use& use : buffers.uses) {
-    if (!use.used) continue;
-    if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
-      return status;
+    if (!use.used || use.dtype_field == nullptr) continue;
+    if (!(use.may_be_q8 && is_q8(use.dtype)))
+      if (const auto status = check_dtype(where, use.dtype_field, use.dtype); status != STEEPEST_OK)
+        return status;
     if ((use.dtype == STEEPEST_F64) != f64)
       return where.fail(STEEPEST_E_DTYPE,
                         ".%s is %s, but param_dtype is %s: f64 goes with f64 alone",
                         use.dtype_field, dtype_name(use.dtype), dtype_name(t.param_dtype));
   }
+  if (const auto status = check_narrow(where, t, (config.flags & STEEPEST_MUON_EMIT_DELTA) != 0);
+      status != STEEPEST_OK)
+    return status;
   if (t.rows == 0 || t.cols == 0) return STEEPEST_OK;
   for (const buffer_use& use : buffers.uses)
     if (use.used)
-      if (const auto status = check_matrix(where, use.field, use.stride_field, use.data, t.rows,
-                                           t.cols, use.stride, use.dtype);
+      if (const auto status = check_matrix(where, use.field, use.stride_field, use.data, use.rows,
+                                           use.cols, use.stride, use.dtype);
           status != STEEPEST_OK)
         return status;
   return check_blocks(where, t);
@@ -217,13 +256,33 @@ bool is_consistent(const group& of, const steepest_context& context) {
 muon_job job_of(const steepest_muon_tensor& t, const group& of, const steepest_context& context) {
   const buffer_list buffers = buffers_of(t, of.config.flags);
   const bool emit_delta = (of.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
+  const auto stride = [&](int64_t buffer) { return buffers.uses[buffer].stride; };
   return {t.rows,
           t.cols,
           t.fan_out,
           t.fan_in,
-          {t.param, t.grad, t.momentum, emit_delta ? t.delta : nullptr, t.param_dtype, t.grad_dtype,
-           t.momentum_dtype, t.delta_dtype, buffers.uses[0].stride, buffers.uses[1].stride,
-           buffers.uses[2].stride, buffers.uses[3].stride},
+          {t.param,
+           t.grad,
+           t.momentum,
+           emit_delta ? t.delta : nullptr,
+           t.param_dtype,
+           t.grad_dtype,
+           t.momentum_dtype,
+           t.delta_dtype,
+           stride(0),
+           stride(1),
+           stride(2),
+           stride(3),
+           t.residual_kind,
+           t.residual_kind != STEEPEST_RESIDUAL_NONE ? t.residual : nullptr,
+           t.param_copy,
+           t.param_copy_dtype,
+           stride(5),
+           t.momentum_scales,
+           t.random_stream,
+           t.first_index,
+           0,
+           t.cols},
           t.blocks,
           t.blocks != nullptr ? t.block_count : 1,
           t.block_axis == 1,
@@ -320,8 +379,8 @@ class muon_call {
       const int64_t first = used;
       for (const buffer_use& use : buffers_of(list_.tensor, list_.config.flags).uses)
         if (use.used)
-          ranges[used++] = matrix_range(use.data, list_.tensor.rows, list_.tensor.cols, use.stride,
-                                        use.dtype, use.field, i, use.written);
+          ranges[used++] = matrix_range(use.data, use.rows, use.cols, use.stride, use.dtype,
+                                        use.field, i, use.written);
       if (const auto status = check_disjoint(list_.at(i), ranges + first, used - first);
           status != STEEPEST_OK)
         return status;

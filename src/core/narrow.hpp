@@ -38,7 +38,8 @@ constexpr random_source random_source_of(uint64_t seed, int64_t step, uint64_t s
 }
 
 // The same, `count` elements on. (A second wrap would need 2^32 of them.)
-constexpr random_source random_source_after(random_source source, uint32_t count) {
+constexpr random_source random_source_after(random_source source, int64_t elements) {
+  const auto count = static_cast<uint32_t>(elements);
   source.base += count;
   if (source.base < count) source.add = source.after;
   return source;
@@ -79,6 +80,9 @@ constexpr int64_t q8_blocks(steepest_dtype dtype, int64_t count) {
   const int64_t block = q8_block(dtype);
   return count / block + (count % block != 0);
 }
+
+// In bytes, of any kind but NONE.
+constexpr int64_t residual_size(int32_t kind) { return kind == STEEPEST_RESIDUAL_NEAREST8 ? 1 : 2; }
 
 // A scale of 16 bits: no sign, 6 bits of exponent, 10 of fraction, with the precision of f16 but
 // from 2^-40 to 2^24. 0 is zero and 65535 NaN. (f16 itself ends at 6e-8, and loses precision from

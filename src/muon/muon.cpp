@@ -8,6 +8,7 @@
 
 #include "core/arena.hpp"
 #include "core/dtype.hpp"
+#include "core/narrow.hpp"
 #include "diagnostics/signal_to_noise.hpp"
 #include "dispatch/tables.hpp"
 #include "msign/msign.hpp"
@@ -113,10 +114,16 @@ void* at(const void* base, steepest_dtype dtype, int64_t element) {
 
 muon_buffers piece(const muon_buffers& whole, int64_t row, int64_t col) {
   muon_buffers b = whole;
+  b.index += row * b.pitch + col;
   b.param = at(b.param, b.param_dtype, row * b.param_stride + col);
   b.grad = at(b.grad, b.grad_dtype, row * b.grad_stride + col);
-  b.momentum = at(b.momentum, b.momentum_dtype, row * b.momentum_stride + col);
+  if (!is_q8(b.momentum_dtype))
+    b.momentum = at(b.momentum, b.momentum_dtype, row * b.momentum_stride + col);
   b.delta = at(b.delta, b.delta_dtype, row * b.delta_stride + col);
+  if (b.residual != nullptr)
+    b.residual = static_cast<std::byte*>(b.residual) +
+                 (row * b.param_stride + col) * residual_size(b.residual_kind);
+  b.param_copy = at(b.param_copy, b.param_copy_dtype, row * b.param_copy_stride + col);
   return b;
 }
 
@@ -132,7 +139,10 @@ muon_constants constants_of(const steepest_muon_config& config) {
           nesterov ? take : 0,
           config.lr * config.weight_decay,
           0,  // per block
-          (config.flags & STEEPEST_MUON_CAUTIOUS_DECAY) != 0};
+          (config.flags & STEEPEST_MUON_CAUTIOUS_DECAY) != 0,
+          (config.flags & STEEPEST_MUON_STOCHASTIC_ROUNDING) != 0,
+          config.seed,
+          config.step};
 }
 
 }  // namespace
@@ -154,6 +164,17 @@ void prefetch(const void* from, steepest_dtype dtype, int64_t stride, int64_t ro
   linalg::fetch(from, cols * size, stride * size, rows);
 }
 
+void prefetch_momentum(const muon_buffers& b, int64_t rows, int64_t cols) {
+  if (is_q8(b.momentum_dtype))
+    linalg::fetch(static_cast<const std::byte*>(b.momentum) + b.index, cols, b.pitch, rows);
+  else
+    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, rows, cols);
+}
+
+const muon_set& kernels_of(const steepest_context& context, const muon_job& job) {
+  return job.consistent ? context.tables->muon.exact : context.tables->muon.fast;
+}
+
 // One block of a tensor: u tile by tile for msign, and the step from the tiles of O.
 class block_step final : public msign_source, public msign_target {
  public:
@@ -163,7 +184,7 @@ class block_step final : public msign_source, public msign_target {
         buffers_(piece(job.buffers, work.part.row, work.part.col)),
         constants_(constants_of(*job.config)),
         tall_(linalg::is_tall(work.part.rows, work.part.cols)) {
-    const muon_set& set = job.consistent ? context.tables->muon.exact : context.tables->muon.fast;
+    const muon_set& set = kernels_of(context, job);
     kernels_ = is_f64(job) ? set.f64 : set.f32;
     const sum_squares_table& squares_of = context.tables->sum_squares;
     squares_ = (job.consistent ? squares_of.exact : squares_of.fast).of(dtype);
@@ -200,7 +221,7 @@ class block_step final : public msign_source, public msign_target {
   void expect(const linalg::tile_part& part) const override {
     const muon_buffers b = piece(buffers_, part.row, part.col);
     prefetch(b.grad, b.grad_dtype, b.grad_stride, part.rows, part.cols);
-    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, part.rows, part.cols);
+    prefetch_momentum(b, part.rows, part.cols);
   }
 
   void begin(double norm) override {
@@ -225,8 +246,9 @@ class block_step final : public msign_source, public msign_target {
     const int64_t rows = part.rows * (call + 1) / calls - from;
     const muon_buffers b = piece(buffers_, part.row + from, part.col);
     prefetch(b.param, b.param_dtype, b.param_stride, rows, part.cols);
+    if (is_q8(b.momentum_dtype)) return;  // encode_momentum's
     prefetch(b.grad, b.grad_dtype, b.grad_stride, rows, part.cols);
-    prefetch(b.momentum, b.momentum_dtype, b.momentum_stride, rows, part.cols);
+    prefetch_momentum(b, rows, part.cols);
   }
 
   void store(const linalg::tile_part& part, const void* from, int64_t stride) override {
@@ -270,6 +292,20 @@ steepest_status store_all(steepest_context& context, const linalg::matrix<const 
        [](void* self, const linalg::tile_part& part, const T* from, int64_t stride) {
          static_cast<block_step*>(self)->store(part, from, stride);
        }});
+}
+
+// 8-bit codes: their blocks are made of consecutive elements, which tiles of O are not, so they
+// wait for the whole O. Gradient and codes are read once more instead of keeping floats between.
+steepest_status encode_momentum(steepest_context& context, const muon_job& job) {
+  const struct { int64_t count, first_tile; } codes = {job.rows * job.cols, 0};
+  static_assert(tile_elements % 256 == 0, "whole blocks");
+  constexpr int64_t parallel_threshold = int64_t{1} << 16;
+  const muon_constants constants = constants_of(*job.config);
+  const auto encode = kernels_of(context, job).f32.encode;
+  return for_each_tile(context, &codes, 1, parallel_threshold,
+                       [&](const auto&, int64_t from, int64_t to, int64_t) {
+                         encode(constants, job.buffers, from, to);
+                       });
 }
 
 }  // namespace
@@ -362,6 +398,8 @@ steepest_status muon_run(steepest_context& context, const muon_job& job, std::by
         }) != STEEPEST_OK)
       return STEEPEST_E_INTERNAL;
   }
+  if (executed == STEEPEST_OK && is_q8(job.buffers.momentum_dtype))
+    executed = encode_momentum(context, job);
   if (executed != STEEPEST_OK || !with_stats) return executed;
 
   double param_squares = 0;

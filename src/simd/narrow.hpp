@@ -464,6 +464,39 @@ void q8_encode(const float* values, uint8_t* codes, typename Codec::scale* scale
   }
 }
 
+// Two registers of floats, of the even and the odd elements from `i` on, three times: rounded by
+// random bits, as store_in_turn of convert.hpp puts them.
+template <class Level, class Vec>
+void store_in_turn(const random_source& random, int64_t i, bf16* m, Vec m_even, Vec m_odd, bf16* v,
+                   Vec v_even, Vec v_odd, bf16* p, Vec p_even, Vec p_odd) {
+  using W = words<Level>;
+  const auto counter = static_cast<uint32_t>(i);
+  const W even = random_word_at<Level>(random, counters<Level>(counter, 2));
+  const W odd = random_word_at<Level>(random, counters<Level>(counter + 1, 2));
+  const W all = bits_of<Level>(m_even) | bits_of<Level>(m_odd) | bits_of<Level>(v_even) |
+                bits_of<Level>(v_odd) | bits_of<Level>(p_even) | bits_of<Level>(p_odd);
+  const Vec exponents = from_bits<Level>(all & 0x7f800000U);
+  // Of NaN or infinity the exponent has all bits; here possibly of several elements together.
+  const bool extreme = xsimd::any(exponents == Vec(__builtin_inff()));
+  const auto put = [&]<random_use Use>(bf16* to, Vec x, Vec y) {
+    W low = bits_of<Level>(x) + random_bits<Use, Level>(random, even);
+    W high = bits_of<Level>(y) + random_bits<Use, Level>(random, odd);
+    if (__builtin_expect(extreme, 0)) {
+      low = bits_of<Level>(stochastic_bf16<Level>(x, random_bits<Use, Level>(random, even)));
+      high = bits_of<Level>(stochastic_bf16<Level>(y, random_bits<Use, Level>(random, odd)));
+      const W quiet_low = choose_lanes(plain<Level>(x) != plain<Level>(x), W{} + 0x400000U, W{});
+      const W quiet_high = choose_lanes(plain<Level>(y) != plain<Level>(y), W{} + 0x400000U, W{});
+      low = low | quiet_low;
+      high = high | quiet_high;
+    }
+    const W both = (low >> 16) | (high & 0xffff0000U);
+    __builtin_memcpy(to, &both, sizeof both);
+  };
+  put.template operator()<random_use::exp_avg>(m, m_even, m_odd);
+  put.template operator()<random_use::exp_avg_sq>(v, v_even, v_odd);
+  put.template operator()<random_use::param>(p, p_even, p_odd);
+}
+
 // bf16 from floats by random bits, whole registers.
 template <class Level, random_use Use>
 void stochastic_bf16(const float* values, bf16* to, int64_t count, const random_source& random) {

@@ -80,14 +80,19 @@ enum adamw_mix : int32_t {
   adamw_f16,
   adamw_bf16_exp_avg_sq_f32,
   adamw_f32_param_bf16,
+  // The residual LOW16 or NEAREST16; f32 state.
+  adamw_bf16_low16,
+  adamw_bf16_nearest16,
+  // Stochastic rounding.
+  adamw_stochastic_bf16,
+  adamw_stochastic_bf16_state_f32,
   adamw_staged,
   adamw_mixes,
   adamw_no_mix = -1,
 };
 
-// f64 goes with f64 alone: adamw_no_mix otherwise. Residuals, copies and stochastic rounding of
-// what is stored in 16 bits are staged too.
-adamw_mix adamw_mix_of(const adamw_buffers& buffers, uint64_t flags);
+// f64 goes with f64 alone: adamw_no_mix otherwise.
+adamw_mix adamw_mix_of(const adamw_buffers& buffers, const adamw_prepared& prepared);
 
 struct adamw_kernels {
   adamw_kernel by_mix[adamw_mixes];

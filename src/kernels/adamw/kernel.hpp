@@ -14,7 +14,7 @@
 
 #include "core/dtype.hpp"
 #include "kernels/adamw/adamw.hpp"
-#include "simd/convert.hpp"
+#include "simd/narrow.hpp"
 
 namespace steepest {
 namespace {
@@ -40,13 +40,17 @@ constexpr bool is_bf16 = false;
 template <>
 constexpr bool is_bf16<bf16> = true;
 
-// The storage types of param, grad, exp_avg, exp_avg_sq.
-template <class P, class G, class M, class V>
+// The storage types of param, grad, exp_avg, exp_avg_sq; the residual of a bf16 param, and whether
+// what is stored as bf16 is rounded stochastically. With either the loops are plain ones only.
+template <class P, class G, class M, class V, int32_t Residual = STEEPEST_RESIDUAL_NONE,
+          bool Stochastic = false>
 struct storage {
   using param = P;
   using grad = G;
   using exp_avg = M;
   using exp_avg_sq = V;
+  static constexpr int32_t residual = Residual;
+  static constexpr bool stochastic = Stochastic;
 };
 
 using all_f32 = storage<float, float, float, float>;
@@ -70,6 +74,12 @@ inline variants variants_of(const adamw_prepared& prepared, const adamw_buffers&
           (prepared.flags & STEEPEST_ADAMW_COUPLED_L2) != 0,
           (prepared.flags & STEEPEST_ADAMW_CAUTIOUS_DECAY) != 0,
           (prepared.flags & STEEPEST_ADAMW_EMIT_DELTA) != 0, buffers.delta_dtype};
+}
+
+inline random_source random_of(const adamw_prepared& prepared, const adamw_buffers& whole,
+                               int64_t begin) {
+  return random_source_of(prepared.seed, prepared.step, whole.random_stream,
+                          static_cast<uint64_t>(whole.first_index) + static_cast<uint64_t>(begin));
 }
 
 // Of squares in double for f64; in float for the others, where v has the range of g^2 too.
@@ -103,6 +113,9 @@ struct adamw {
 
   static constexpr bool is_f64 = sizeof(P) == 8;
   static constexpr bool all_bf16 = is_bf16<P> && is_bf16<G> && is_bf16<M> && is_bf16<V>;
+  static constexpr int32_t residual_kind = Storage::residual;
+  static constexpr bool has_residual = residual_kind != STEEPEST_RESIDUAL_NONE;
+  static constexpr bool stochastic = Storage::stochastic;
   using T = typename choose<is_f64, double, float>::type;  // of the arithmetic
   using vec = simd::vec<T, Level>;
   using sums = running_sums<Level, is_f64>;
@@ -114,6 +127,8 @@ struct adamw {
     V* exp_avg_sq;
     V* max_exp_avg_sq;
     void* delta;
+    uint16_t* residual = nullptr;
+    random_source random = {};  // its base is element 0
   };
 
   static constexpr int64_t lanes = 64 / sizeof(T);  // a block: the same number on every level
@@ -210,6 +225,40 @@ struct adamw {
     return fma(vec(k.rate), u, decay);
   }
 
+  static vec load_theta(const buffers& b, int64_t i) {
+    const vec high = simd::load<Level>(b.param + i);
+    if constexpr (has_residual)
+      return simd::from_bits<Level>(simd::join<Level>(residual_kind, simd::bits_of<Level>(high),
+                                                      simd::lanes_of<Level>::load(b.residual + i)));
+    else
+      return high;
+  }
+
+  static void store_all(const buffers& b, int64_t i, vec m, vec v, vec theta) {
+    if constexpr (stochastic) {
+      const auto word =
+          simd::random_word_at<Level>(b.random, simd::counters<Level>(static_cast<uint32_t>(i)));
+      const auto rounded = [&]<random_use Use, class S>(S*, vec x) {
+        if constexpr (is_bf16<S>)
+          return simd::stochastic_bf16<Level>(x, simd::random_bits<Use, Level>(b.random, word));
+        else
+          return x;
+      };
+      m = rounded.template operator()<random_use::exp_avg>(b.exp_avg, m);
+      v = rounded.template operator()<random_use::exp_avg_sq>(b.exp_avg_sq, v);
+      theta = rounded.template operator()<random_use::param>(b.param, theta);
+    }
+    if constexpr (has_residual) {
+      const auto parts = simd::split<Level>(residual_kind, theta, false, simd::words<Level>{});
+      simd::store<Level>(b.exp_avg + i, m);
+      simd::store<Level>(b.exp_avg_sq + i, v);
+      simd::lanes_of<Level>::store(reinterpret_cast<uint16_t*>(b.param + i), parts.high >> 16);
+      simd::lanes_of<Level>::store(b.residual + i, parts.low);
+    } else {
+      simd::store<Level>(b.exp_avg + i, m, b.exp_avg_sq + i, v, b.param + i, theta);
+    }
+  }
+
   // A step of the loop, over the elements from `i` on: one register, which is number `index` of its
   // block.
   template <class Kind>
@@ -220,9 +269,8 @@ struct adamw {
     static single begin(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
                         unsigned index, sums& total) {
       using simd::load;
-      return {adamw::begin<Kind>(k, flags, index, total, load<Level>(b.param + i),
-                                 load<Level>(b.grad + i), load<Level>(b.exp_avg + i),
-                                 load<Level>(b.exp_avg_sq + i))};
+      return {adamw::begin<Kind>(k, flags, index, total, load_theta(b, i), load<Level>(b.grad + i),
+                                 load<Level>(b.exp_avg + i), load<Level>(b.exp_avg_sq + i))};
     }
     void finish(const adamw_constants<T>& k, variants flags, const buffers& b, int64_t i,
                 unsigned index, sums& total) const {
@@ -244,8 +292,7 @@ struct adamw {
         // 0 - x: xsimd's -x has another sign for 0 on some levels
         store_delta(b.delta, flags.delta_dtype, i, vec(T(0)) - change);
       } else {
-        simd::store<Level>(b.exp_avg + i, x.m, b.exp_avg_sq + i, x.v, b.param + i,
-                           x.theta - change);
+        store_all(b, i, x.m, x.v, x.theta - change);
       }
     }
   };
@@ -272,8 +319,13 @@ struct adamw {
                 unsigned index, sums& total) const {
       const vec of_even = change_of<Kind>(k, flags, even, even.denominator, index, total);
       const vec of_odd = change_of<Kind>(k, flags, odd, odd.denominator, index, total);
-      simd::store_in_turn<Level>(b.exp_avg + i, even.m, odd.m, b.exp_avg_sq + i, even.v, odd.v,
-                                 b.param + i, even.theta - of_even, odd.theta - of_odd);
+      if constexpr (stochastic)
+        simd::store_in_turn<Level>(b.random, i, b.exp_avg + i, even.m, odd.m, b.exp_avg_sq + i,
+                                   even.v, odd.v, b.param + i, even.theta - of_even,
+                                   odd.theta - of_odd);
+      else
+        simd::store_in_turn<Level>(b.exp_avg + i, even.m, odd.m, b.exp_avg_sq + i, even.v, odd.v,
+                                   b.param + i, even.theta - of_even, odd.theta - of_odd);
     }
   };
 
@@ -317,9 +369,13 @@ struct adamw {
     V exp_avg_sq[block] = {};
     V max_exp_avg_sq[block] = {};
     T delta[block] = {};
-    const buffers tail = {param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta};
+    uint16_t residual[block] = {};
+    const buffers tail = {param,          grad,  exp_avg,  exp_avg_sq,
+                          max_exp_avg_sq, delta, residual, random_source_after(b.random, whole)};
     const auto n = static_cast<size_t>(count - whole);
     __builtin_memcpy(param, b.param + whole, n * sizeof(P));
+    if constexpr (has_residual)
+      __builtin_memcpy(residual, b.residual + whole, n * sizeof(uint16_t));
     __builtin_memcpy(grad, b.grad + whole, n * sizeof(G));
     __builtin_memcpy(exp_avg, b.exp_avg + whole, n * sizeof(M));
     __builtin_memcpy(exp_avg_sq, b.exp_avg_sq + whole, n * sizeof(V));
@@ -339,6 +395,8 @@ struct adamw {
                        n * bytes);
     } else {
       __builtin_memcpy(b.param + whole, param, n * sizeof(P));
+      if constexpr (has_residual)
+        __builtin_memcpy(b.residual + whole, residual, n * sizeof(uint16_t));
     }
   }
 
@@ -347,8 +405,9 @@ struct adamw {
                   sums& total) {
     // A copy: the stores of the loop cannot change it, so it stays in registers.
     const adamw_constants<T> k = constants_of(prepared);
-    if (!flags.plain() || !(k.eps > T(0)))
-      return loop<loop_kind<false, false, Stats>>(k, flags, b, count, total);
+    if constexpr (!has_residual && !stochastic)
+      if (!flags.plain() || !(k.eps > T(0)))
+        return loop<loop_kind<false, false, Stats>>(k, flags, b, count, total);
     if constexpr (all_bf16)
       if (k.grad_factor == 1) return loop<loop_kind<true, true, Stats>>(k, flags, b, count, total);
     loop<loop_kind<true, false, Stats>>(k, flags, b, count, total);
@@ -362,7 +421,9 @@ struct adamw {
                        static_cast<M*>(whole.exp_avg) + begin,
                        static_cast<V*>(whole.exp_avg_sq) + begin,
                        offset(static_cast<V*>(whole.max_exp_avg_sq), begin),
-                       offset(static_cast<char*>(whole.delta), static_cast<int64_t>(delta_offset))};
+                       offset(static_cast<char*>(whole.delta), static_cast<int64_t>(delta_offset)),
+                       offset(static_cast<uint16_t*>(whole.residual), begin),
+                       random_of(prepared, whole, begin)};
     const variants flags = variants_of(prepared, whole);
     sums total;
     if (result == nullptr) return run<false>(prepared, flags, b, end - begin, total);

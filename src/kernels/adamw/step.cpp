@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/double_double.hpp"
+#include "core/narrow.hpp"
 #include "diagnostics/signal_to_noise.hpp"
 #include "kernels/adamw/adamw.hpp"
 #include "parallel/tiles.hpp"
@@ -43,38 +44,60 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
   return k;
 }
 
+constexpr steepest_dtype f32 = STEEPEST_F32, f64 = STEEPEST_F64, bf16_type = STEEPEST_BF16,
+                         f16_type = STEEPEST_F16;
+
+// In the order of adamw_mix.
 constexpr struct {
   steepest_dtype param, grad, exp_avg, exp_avg_sq;
+  int32_t residual = STEEPEST_RESIDUAL_NONE;
+  bool stochastic = false;
 } own_kernels[] = {
-    {STEEPEST_F32, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
-    {STEEPEST_F64, STEEPEST_F64, STEEPEST_F64, STEEPEST_F64},
-    {STEEPEST_F32, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
-    {STEEPEST_F32, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
-    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32},
-    {STEEPEST_F16, STEEPEST_F16, STEEPEST_F32, STEEPEST_F32},
-    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16},
-    {STEEPEST_F16, STEEPEST_F16, STEEPEST_F16, STEEPEST_F16},
-    {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_BF16, STEEPEST_F32},
-    {STEEPEST_BF16, STEEPEST_F32, STEEPEST_F32, STEEPEST_F32},
+    {f32, f32, f32, f32},
+    {f64, f64, f64, f64},
+    {f32, bf16_type, f32, f32},
+    {f32, f16_type, f32, f32},
+    {bf16_type, bf16_type, f32, f32},
+    {f16_type, f16_type, f32, f32},
+    {bf16_type, bf16_type, bf16_type, bf16_type},
+    {f16_type, f16_type, f16_type, f16_type},
+    {bf16_type, bf16_type, bf16_type, f32},
+    {bf16_type, f32, f32, f32},
+    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_LOW16},
+    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NEAREST16},
+    {bf16_type, bf16_type, bf16_type, bf16_type, STEEPEST_RESIDUAL_NONE, true},
+    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NONE, true},
 };
 static_assert(std::size(own_kernels) == adamw_staged);
 
+// What a step rounds at random: what it stores as bf16 or in 8 bits.
+bool rounds_at_random(const adamw_buffers& b, uint64_t flags) {
+  if ((flags & STEEPEST_ADAMW_STOCHASTIC_ROUNDING) == 0) return false;
+  const auto is_narrow = [](steepest_dtype dtype) { return dtype == bf16_type || is_q8(dtype); };
+  const bool param = b.residual_kind == STEEPEST_RESIDUAL_NONE
+                         ? b.param_dtype == bf16_type
+                         : b.residual_kind == STEEPEST_RESIDUAL_NEAREST8;
+  return param || is_narrow(b.exp_avg_dtype) || is_narrow(b.exp_avg_sq_dtype);
+}
+
 }  // namespace
 
-adamw_mix adamw_mix_of(const adamw_buffers& b, uint64_t flags) {
-  const bool rounds = (flags & STEEPEST_ADAMW_STOCHASTIC_ROUNDING) != 0;
-  if (b.residual_kind != STEEPEST_RESIDUAL_NONE || b.param_copy != nullptr) return adamw_staged;
-  for (int32_t mix = 0; mix < adamw_staged; ++mix) {
-    const auto& own = own_kernels[mix];
-    if (own.param == b.param_dtype && own.grad == b.grad_dtype && own.exp_avg == b.exp_avg_dtype &&
-        own.exp_avg_sq == b.exp_avg_sq_dtype) {
-      const bool has_bf16 = own.param == STEEPEST_BF16 || own.exp_avg == STEEPEST_BF16 ||
-                            own.exp_avg_sq == STEEPEST_BF16;
-      return rounds && has_bf16 ? adamw_staged : static_cast<adamw_mix>(mix);
+adamw_mix adamw_mix_of(const adamw_buffers& b, const adamw_prepared& prepared) {
+  const bool any_f64 = b.param_dtype == f64 || b.grad_dtype == f64 || b.exp_avg_dtype == f64 ||
+                       b.exp_avg_sq_dtype == f64;
+  const bool stochastic = rounds_at_random(b, prepared.flags);
+  const bool narrow = b.residual_kind != STEEPEST_RESIDUAL_NONE || stochastic;
+  constexpr uint64_t rarer = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_COUPLED_L2 |
+                             STEEPEST_ADAMW_CAUTIOUS_DECAY | STEEPEST_ADAMW_EMIT_DELTA;
+  const bool plain = (prepared.flags & rarer) == 0 && prepared.f32.eps > 0;
+  if (b.param_copy == nullptr && (plain || !narrow))
+    for (int32_t mix = 0; mix < adamw_staged; ++mix) {
+      const auto& own = own_kernels[mix];
+      if (own.param == b.param_dtype && own.grad == b.grad_dtype &&
+          own.exp_avg == b.exp_avg_dtype && own.exp_avg_sq == b.exp_avg_sq_dtype &&
+          own.residual == b.residual_kind && own.stochastic == stochastic)
+        return static_cast<adamw_mix>(mix);
     }
-  }
-  const bool any_f64 = b.param_dtype == STEEPEST_F64 || b.grad_dtype == STEEPEST_F64 ||
-                       b.exp_avg_dtype == STEEPEST_F64 || b.exp_avg_sq_dtype == STEEPEST_F64;
   return any_f64 ? adamw_no_mix : adamw_staged;
 }
 

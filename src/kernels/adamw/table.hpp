@@ -22,6 +22,12 @@ constexpr adamw_kernels make_adamw_kernels() {
       adamw<storage<f16, f16, f16, f16>, Level, Rounding>::kernel,
       adamw<storage<bf16, bf16, bf16, float>, Level, Rounding>::kernel,
       adamw<storage<bf16, float, float, float>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, float, float, STEEPEST_RESIDUAL_LOW16>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, float, float, STEEPEST_RESIDUAL_NEAREST16>, Level,
+            Rounding>::kernel,
+      adamw<storage<bf16, bf16, bf16, bf16, STEEPEST_RESIDUAL_NONE, true>, Level, Rounding>::kernel,
+      adamw<storage<bf16, bf16, float, float, STEEPEST_RESIDUAL_NONE, true>, Level,
+            Rounding>::kernel,
       staged_adamw<Level, Rounding>::kernel,
   }};
 }

@@ -17,16 +17,30 @@ struct muon_constants {
   double blend_keep, blend_take;
   double decay, rate;
   bool cautious_decay;
+  bool stochastic_rounding;  // by `seed` and `step`, the tensor's stream and the element's index
+  uint64_t seed;
+  int64_t step;
 };
 
 // A part of a tensor. u and O have the type of the arithmetic: f64 where param is F64, else f32.
 struct muon_buffers {
   void* param;
   const void* grad;
-  void* momentum;
-  void* delta;  // or null: then param is written
+  void* momentum;  // of 8-bit codes: always the whole
+  void* delta;     // or null: then param is written
   steepest_dtype param_dtype, grad_dtype, momentum_dtype, delta_dtype;
   int64_t param_stride, grad_stride, momentum_stride, delta_stride;
+  // Narrow storage: see the public header.
+  int32_t residual_kind;
+  void* residual;    // with param's stride
+  void* param_copy;  // or null
+  steepest_dtype param_copy_dtype;
+  int64_t param_copy_stride;
+  void* momentum_scales;  // of the whole
+  uint64_t random_stream;
+  int64_t first_index;  // of the whole
+  int64_t index;        // of the part's first element in the whole, row by row,
+  int64_t pitch;        // whose columns these are
 };
 
 // Its size, with cols <= muon_widest, and the distance between rows of u or O. All rows * stride
@@ -46,9 +60,13 @@ struct muon_kernels {
   // Writes u alone. Sums are added to, if they are asked for.
   void (*blend)(const muon_constants& k, const muon_buffers& b, const muon_part& part, void* u,
                 muon_gradient_sums* sums);
-  // Writes momentum, and param or delta. The squares of param are added up, if they are asked for.
+  // Writes momentum unless that is in 8-bit codes, and param or delta. The squares of param are
+  // added up, if they are asked for.
   void (*apply)(const muon_constants& k, const muon_buffers& b, const muon_part& part,
                 const void* o, double* param_squares);
+  // Writes elements [begin, end) of a whole momentum in 8-bit codes, row by row; `begin` is a
+  // multiple of 256. Null for f64.
+  void (*encode)(const muon_constants& k, const muon_buffers& b, int64_t begin, int64_t end);
 };
 
 // By the type of the arithmetic.
