@@ -16,9 +16,9 @@ import torch
 from matplotlib import pyplot as plt
 from steepest.torch import ScheduleLR
 
-WIDTH, STEPS, LR = 128, 600, 2e-3
+STEPS, LR = 500, 2e-3
 SEEDS = (0, 1, 2)
-EVALUATE_EVERY = 50
+EVALUATE_EVERY = 100
 BF16 = torch.bfloat16
 # Of the timing: elements, rounds in turn.
 COUNT, ROUNDS = 2**22, 15
@@ -48,7 +48,7 @@ def train(job: tuple[str, int]) -> tuple[str, int, list[float], float]:
     """The held-out loss along the run, and bytes per parameter of weights and state."""
     mode, seed = job
     dtype, options = MODES[mode]
-    training = common.Training(seed, WIDTH)
+    training = common.Training(seed)
     model = dict(training.model.named_parameters())
     stored = {name: torch.nn.Parameter(p.detach().to(dtype)) for name, p in model.items()}
     optimizer = steepest.torch.AdamW(

@@ -124,7 +124,7 @@ class Optimizer(torch.optim.Optimizer):
                 if not entry:
                     continue
                 where = f"state_dict['state'][{number!r}], for param_groups[{place}]['params'][{i}]"
-                self._check_state(where, entry, group, param)
+                self._check_state(where, entry, param)
                 if "format" in entry or storing["state_dtype"]:
                     try:
                         ready[param] = storage.converted(entry, storing, param)
@@ -135,7 +135,7 @@ class Optimizer(torch.optim.Optimizer):
         groups += given["param_groups"][len(groups) :]
         return {**given, "state": state, "param_groups": groups}
 
-    def _check_state(self, where: str, entry: Any, group: dict, param: Tensor) -> None:
+    def _check_state(self, where: str, entry: Any, param: Tensor) -> None:
         if not isinstance(entry, dict):
             storage.refuse(where, f"it is {type(entry).__name__}, not a dictionary")
         tensors = {k for k, v in entry.items() if isinstance(v, Tensor)} - {"step"}
@@ -232,18 +232,20 @@ class Optimizer(torch.optim.Optimizer):
             return self._tables
         items: dict[type[Rows], list] = {}
         seen = set()
-        stream = -1  # the parameter's place among all: its random numbers are its own
         for number, group in enumerate(groups):
             names = group.get("param_names")
             for i, param in enumerate(group["params"]):
-                stream += 1
                 if id(param) in seen:  # a tied weight that was given twice
                     continue
                 seen.add(id(param))
                 where = f"param_groups[{number}]['params'][{i}], shape {tuple(param.shape)}"
                 name = names[i] if names else where
-                items.setdefault(self._rows_for(group), []).append((group, name, param, stream))
+                items.setdefault(self._rows_for(group), []).append((group, name, param))
         self._tables = [kind(self.state, rows) for kind, rows in items.items()]
+        places = {id(param): place for place, param in reversed(list(enumerate(params)))}
+        for table in self._tables:  # a parameter's random numbers are those of its place
+            streams = [places.get(id(param), 0) for param in table.params]
+            table.tensors.columns["random_stream"][:] = streams
         self._seen_groups, self._seen_params = list(groups), params
         return self._tables
 

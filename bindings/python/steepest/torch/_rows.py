@@ -125,12 +125,12 @@ class Rows:
     has_snr_update = False
     unknown_steps = 0.0  # what a state without a count of its steps is taken to have
 
-    def __init__(self, state: dict, items: list[tuple[dict, str, Tensor, int]]) -> None:
+    def __init__(self, state: dict, items: list[tuple[dict, str, Tensor]]) -> None:
         count = len(items)
         self.state = state
-        self.groups = [group for group, _, _, _ in items]
-        self.names = [name for _, name, _, _ in items]
-        self.params = [param for _, _, param, _ in items]
+        self.groups = [group for group, _, _ in items]
+        self.names = [name for _, name, _ in items]
+        self.params = [param for _, _, param in items]
         self.states: list[Any] = [None] * count
         self.watched: list[list[str]] = [[]] * count  # the state tensors that the struct points to
         self.versions: dict[int, int] = {}  # of parameters with a float32 master, as we left them
@@ -138,7 +138,6 @@ class Rows:
         self.selection: Any = None  # a Selection once any parameter has had a gradient
         self.grads: list[Tensor] = []
         self.tensors = Structs(self.tensor_kind, count)
-        self.tensors.columns["random_stream"][:] = [number for _, _, _, number in items]
         self.configs = Structs(self.config_kind, count)
         # All step counters are elements of one tensor, so that one addition increments them.
         double = torch.get_default_dtype() == torch.float64
