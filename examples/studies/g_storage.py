@@ -16,7 +16,7 @@ import torch
 from matplotlib import pyplot as plt
 from steepest.torch import ScheduleLR
 
-STEPS, LR = 500, 2e-3
+STEPS, LR = 300, 3e-3
 SEEDS = (0, 1, 2)
 EVALUATE_EVERY = 100
 BF16 = torch.bfloat16

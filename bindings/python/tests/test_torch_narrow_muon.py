@@ -31,20 +31,20 @@ MODES = {
 NAMES = list(MODES)
 # How far from float32 after 60 steps, as a share of the way. Orthogonalisation weighs the small
 # singular values of the momentum as much as the large ones, and so the errors in them.
-CLOSE = dict.fromkeys(NAMES, 0.02) | {
-    "bf16 momentum": 0.1,
-    "q8_dynamic": 0.5,
-    "q8_companded": 0.3,
-    "q8 stochastic": 0.5,
-    "bf16 stochastic": 0.5,
-    "split, 8 bits": 0.3,
+CLOSE = dict.fromkeys(NAMES, 0.002) | {
+    "bf16 momentum": 0.004,
+    "q8_dynamic": 0.03,
+    "q8_companded": 0.012,
+    "q8 stochastic": 0.15,
+    "bf16 stochastic": 0.15,
+    "split, 8 bits": 0.012,
 }
 
 
 def make(mode, **more):
     dtype, options = MODES[mode]
     params = parameters(dtype, SHAPES)
-    return st.Muon(params, lr=2e-3, **{**options, **more}), params
+    return st.Muon(params, lr=2e-2, **{**options, **more}), params
 
 
 @pytest.mark.parametrize("mode", NAMES[1:])
