@@ -3,7 +3,7 @@
 
 One parameter of 16 Mi elements, optimizer.step() as a user calls it. Memory is that of the state
 per element, and the largest of the process beyond parameter, gradient and state. Whole processes
-alternate.
+alternate, each bound to as many cores as it may have threads.
 """
 
 import dataclasses
@@ -33,11 +33,14 @@ def worker(case, side, options):
     """One side in a process of its own."""
     import torch
 
+    # Their quantisation has threads of its own, which torch's setting does not reach.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     torch.set_num_threads(options.threads)
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
     draw = torch.Generator().manual_seed(1)
-    param = torch.nn.Parameter(torch.randn(COUNT, generator=draw).to(dtype))
-    param.grad = torch.randn(COUNT, generator=draw).to(dtype)
+    values = torch.randn(2, COUNT // 16, generator=draw).to(dtype)
+    param = torch.nn.Parameter(values[0].repeat(16))
+    param.grad = values[1].repeat(16)
     rates = {"lr": 1e-3, "weight_decay": 1e-2}
     if side == "theirs":
         import bitsandbytes

@@ -189,6 +189,42 @@ def test_torch_tensors():
     )
 
 
+# ---- Muon
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_muon_on_codes(name):
+    param, grad = values(4800, seed=1).reshape(60, 80), values(4800, seed=2).reshape(60, 80)
+    codes, scales = steepest.q8_encode(0.5 * grad, name, signed=True)
+    momentum = steepest.q8_decode(codes, scales, signed=True)
+    expected, copied = param.copy(), np.zeros(param.shape, BF16)
+    steepest.muon_step(
+        param, grad, codes, momentum_buffer_scales=scales, param_copy=copied, lr=0.01
+    )
+    steepest.muon_step(expected, grad, momentum, lr=0.01)
+    np.testing.assert_allclose(param, expected, atol=1e-5)
+    assert np.array_equal(copied, param.astype(BF16))
+    wanted, _ = steepest.q8_encode(momentum, name, signed=True)
+    assert np.mean(wanted != codes) < 0.002
+
+
+@pytest.mark.parametrize("kind", RESIDUALS, ids=str)
+def test_muon_with_a_residual(kind):
+    """The rows of the parameter are further apart than they are long, and so those beside it."""
+    wide, wide_residual = np.zeros((60, 96), BF16), np.zeros((60, 96), kind)
+    param, residual = wide[:, :80], wide_residual[:, :80]
+    param[...] = values(4800, seed=1).reshape(60, 80)
+    grad = values(4800, seed=2).reshape(60, 80)
+    master, momenta = param.astype(np.float32), np.zeros((2, 60, 80), np.float32)
+    for _ in range(5):
+        steepest.muon_step(param, grad, momenta[0], residual=residual, lr=1e-3)
+        steepest.muon_step(master, grad, momenta[1], lr=1e-3)
+    assert not wide[:, 80:].any() and not wide_residual[:, 80:].any()
+    joined = master_of(np.ascontiguousarray(param), np.ascontiguousarray(residual))
+    assert np.all(np.abs(joined - master) <= 1e-3 * np.abs(master) + 1e-5)
+    assert np.abs(param.astype(np.float32) - master).mean() > 3 * np.abs(joined - master).mean()
+
+
 # ---- refusals
 
 CODES = np.zeros(5000, np.uint8)
