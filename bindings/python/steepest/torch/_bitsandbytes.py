@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _states as states
 from . import _storage as storage
 
 WRAPPER = "__bnb_optimizer_quant_state__"
@@ -63,16 +64,16 @@ def _entry(where: str, entry: dict) -> dict:
     for key, values, qmap, absmax in KEYS:
         tensor = entry.get(values)
         if not isinstance(tensor, Tensor):
-            storage.refuse(where, f"{values} is missing: it is of another optimizer than AdamW")
+            states.refuse(where, f"{values} is missing: it is of another optimizer than AdamW")
         result[key] = tensor
         if tensor.dtype != torch.uint8:
             continue
         table, scales = entry.get(qmap), entry.get(absmax)
         if not isinstance(table, Tensor) or not isinstance(scales, Tensor):
-            storage.refuse(where, f"{values} has 8 bits, but {qmap} or {absmax} is missing")
+            states.refuse(where, f"{values} has 8 bits, but {qmap} or {absmax} is missing")
         ours = code_values(key)
         if table.shape != ours.shape or not torch.allclose(table.cpu().float(), ours, atol=1e-6):
-            storage.refuse(where, f"{qmap} is not bitsandbytes' dynamic map")
+            states.refuse(where, f"{qmap} is not bitsandbytes' dynamic map")
         formats[key] = "q8_dynamic"
         result[f"{key}_scales"] = scales
     if formats:
@@ -100,7 +101,7 @@ def to_bitsandbytes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
             raise ValueError(
                 f"to_bitsandbytes: the state of param {number} is not that of AdamW without AMSGrad"
             )
-        moments = storage.converted(entry, eight_bits, param)
+        moments = states.converted(entry, eight_bits, param)
         inner = {}
         for key, values, qmap, absmax in KEYS:
             # Blocks are there of the elements in row-major order, whatever the strides.

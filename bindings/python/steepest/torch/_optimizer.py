@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import _c
 from .._structs import Structs
+from . import _states as states
 from . import _storage as storage
 from ._bitsandbytes import translated
 from ._rows import Rows, Stale, same
@@ -110,7 +111,7 @@ class Optimizer(torch.optim.Optimizer):
         """Puts the states that torch would spoil into `ready`. Returns what is left for torch."""
         for key in ("state", "param_groups"):
             if not isinstance(given.get(key), (dict, list)):
-                storage.refuse("this is no state dict of an optimizer", f"it has no {key!r}")
+                states.refuse("this is no state dict of an optimizer", f"it has no {key!r}")
         given = translated(given)
         groups, state = [], dict(given["state"])
         for place, (group, saved) in enumerate(zip(self.param_groups, given["param_groups"])):
@@ -127,26 +128,24 @@ class Optimizer(torch.optim.Optimizer):
                 self._check_state(where, entry, param)
                 if "format" in entry or storing["state_dtype"]:
                     try:
-                        ready[param] = storage.converted(entry, storing, param)
+                        ready[param] = states.converted(entry, storing, param)
                     except TypeError as error:
                         raise TypeError(f"{where}: {error}") from None
                     left = {k: v for k, v in entry.items() if k not in ready[param]}
-                    state[number] = {k: v for k, v in left.items() if k not in storage.KEYS}
+                    state[number] = {k: v for k, v in left.items() if k not in states.KEYS}
         groups += given["param_groups"][len(groups) :]
         return {**given, "state": state, "param_groups": groups}
 
     def _check_state(self, where: str, entry: Any, param: Tensor) -> None:
         if not isinstance(entry, dict):
-            storage.refuse(where, f"it is {type(entry).__name__}, not a dictionary")
+            states.refuse(where, f"it is {type(entry).__name__}, not a dictionary")
         tensors = {k for k, v in entry.items() if isinstance(v, Tensor)} - {"step"}
         kinds = [rows.moments for rows in self._kinds]
         if tensors and not any(tensors >= set(kind) for kind in kinds):
             wanted = " or ".join(" and ".join(kind) for kind in kinds)
             found = ", ".join(sorted(tensors))
-            storage.refuse(
-                where, f"it has {found}, but needs {wanted}: is it of another optimizer?"
-            )
-        storage.check_state(where, entry, param.shape, param.dtype)
+            states.refuse(where, f"it has {found}, but needs {wanted}: is it of another optimizer?")
+        states.check_state(where, entry, param.shape, param.dtype)
 
     def master(self, param: Tensor) -> Tensor:
         """The float32 value of a parameter, with what its master keeps beyond the parameter's own

@@ -20,7 +20,9 @@ from torch.autograd.graph import increment_version
 
 from .. import _c
 from .._structs import Structs
+from . import _states as states
 from . import _storage as storage
+from ._storage import is_dense, same_order
 
 DTYPES = {
     torch.float32: _c.F32,
@@ -44,17 +46,6 @@ class Stale(Exception):
 def same(a: list, b: list) -> bool:
     """Whether both lists hold the same objects, not only equal ones."""
     return len(a) == len(b) and all(map(is_, a, b))
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether its elements fill one piece of memory, in any order of the dimensions."""
-    return tensor.is_contiguous() or torch.empty_like(tensor).stride() == tensor.stride()
-
-
-def same_order(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape, of which one is dense, store their elements alike."""
-    strides = zip(a.shape, a.stride(), b.stride())
-    return all(left == right for size, left, right in strides if size > 1)
 
 
 def _signature(tensors: list[Tensor]) -> tuple[list, list, list]:
@@ -107,8 +98,8 @@ class Selection:
         for i in chosen:
             for key in rows.watched[i]:
                 watched.setdefault(key, []).append(rows.states[i])
-        for key, states in watched.items():
-            self.keys.append((key, states, [state[key].data_ptr() for state in states]))
+        for key, owners in watched.items():
+            self.keys.append((key, owners, [state[key].data_ptr() for state in owners]))
         self.masters = [(k, i) for k, i in enumerate(chosen) if "master" in rows.watched[i]]
         self.stats = Structs(_c.StepStats, self.count)
         self.packed = None if active is None else Structs(rows.tensor_kind, self.count)
@@ -224,7 +215,7 @@ class Rows:
         columns["param_dtype"][i] = DTYPES[param.dtype]
         self.watched[i] = []
         try:
-            storage.check_state("its state", state, param.shape, param.dtype)
+            states.check_state("its state", state, param.shape, param.dtype)
             for key, field in self.fields.items():
                 if self.uses(key, group):
                     self.place(i, key, field, buffer)
@@ -236,78 +227,30 @@ class Rows:
     def place(self, i: int, key: str, field: str, buffer: Tensor) -> None:
         """Writes one moment's addresses and type into row i."""
         state, columns = self.states[i], self.tensors.columns
-        formats = state.get("format", {})
-        name = formats.get(key)
-        if name is None and key not in state:
-            wanted = storage.moment_format(self.groups[i], key, buffer)
-            if wanted in storage.Q8:
-                name = wanted
-                state[key], state[f"{key}_scales"] = storage.new_q8(name, buffer)
-                state["format"] = {**formats, key: name}
+        name = states.settle_moment(state, self.groups[i], key, buffer)
         self.watched[i].append(key)
-        if name is None:
-            state[key] = self.stored(i, key, state.get(key), buffer)
-            dtype = DTYPES[state[key].dtype]
-        else:
-            scales = f"{key}_scales"
-            if not state[key].is_cpu or not same_order(state[key], buffer):
-                values = storage.decode(name, key, storage.dense(state[key].cpu()), state[scales])
-                values = torch.empty_like(buffer, dtype=torch.float32).copy_(values)
-                state[key], state[scales] = storage.encode(name, key, values)
-            self.watched[i].append(scales)
-            columns[f"{field}_scales"][i] = state[scales].data_ptr()
-            dtype = storage.Q8[name]
         columns[field][i] = state[key].data_ptr()
         if f"{field}_dtype" in columns:
+            dtype = storage.Q8[name] if name else DTYPES[state[key].dtype]
             columns[f"{field}_dtype"][i] = dtype
+        if name:
+            self.watched[i].append(f"{key}_scales")
+            columns[f"{field}_scales"][i] = state[f"{key}_scales"].data_ptr()
 
     def place_master(self, i: int, buffer: Tensor) -> None:
         """Writes what keeps the bits beyond a 16-bit parameter's own into row i."""
         state, columns = self.states[i], self.tensors.columns
-        formats = state.get("format", {})
-        have, kind = formats.get("param"), storage.master_kind(self.groups[i], buffer)
-        kind = kind or have
+        kind = states.settle_master(state, self.groups[i], self.params[i], buffer)
         if not kind:
             return
-        param, key = self.params[i].detach(), storage.master_key(kind)
-        if have is None:
-            state["format"] = {**formats, "param": kind}
-            dtype = torch.float32 if kind == "f32" else storage.RESIDUALS[kind][1] or buffer.dtype
-            state[key] = torch.zeros_like(buffer, dtype=dtype)
-            if kind == "f32":
-                state[key].copy_(param)
-        elif have != kind:
-            state["format"] = {**formats, "param": kind}
-            if have == "f32":
-                storage.reconcile(param, state["master"])
-            master = storage.join(have, param, state.pop(storage.master_key(have)))
-            values, rest = storage.split(kind, master, param.dtype)
-            param.copy_(values)
-            state[key] = torch.empty_like(buffer, dtype=rest.dtype).copy_(rest)
-        elif not state[key].is_cpu or not same_order(state[key], buffer):
-            state[key] = torch.empty_like(buffer, dtype=state[key].dtype).copy_(state[key])
+        key = storage.master_key(kind)
         self.watched[i].append(key)
         if kind == "f32":
             columns["param_dtype"][i] = _c.F32
-            columns["param_copy_dtype"][i] = DTYPES[param.dtype]
+            columns["param_copy_dtype"][i] = DTYPES[buffer.dtype]
         else:
             columns["residual"][i] = state[key].data_ptr()
             columns["residual_kind"][i] = storage.RESIDUALS[kind][0]
-
-    def stored(self, i: int, key: str, value: Tensor | None, buffer: Tensor) -> Tensor:
-        """A moment as the library needs it: new, or as it is, or reordered or converted."""
-        if value is None:
-            return torch.zeros_like(
-                buffer, dtype=storage.moment_format(self.groups[i], key, buffer)
-            )
-        dtype = value.dtype
-        if key == "max_exp_avg_sq":  # of the type of what it is the maximum of
-            dtype = self.states[i]["exp_avg_sq"].dtype
-        elif torch.float64 in (dtype, buffer.dtype) or dtype not in DTYPES:
-            dtype = buffer.dtype  # F64 goes with F64 alone
-        if value.is_cpu and value.dtype == dtype and same_order(value, buffer):
-            return value
-        return torch.empty_like(buffer, dtype=dtype).copy_(value.detach())
 
     # ---- one step
 
@@ -341,8 +284,8 @@ class Rows:
             raise Stale
         try:
             moved = not same([state["step"] for state in chosen.states], chosen.steps)
-            for key, states, addresses in chosen.keys:
-                tensors = [state[key] for state in states]
+            for key, owners, addresses in chosen.keys:
+                tensors = [state[key] for state in owners]
                 moved = moved or list(map(Tensor.data_ptr, tensors)) != addresses
         except KeyError:
             moved = True

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How state is stored: element types, 8-bit blocks, and masters of 16-bit parameters.
-
-What a tensor cannot say itself stands in the entry "format" of a parameter's state:
-{"exp_avg": "q8_dynamic"} where exp_avg holds codes and exp_avg_scales their scales, and
-{"param": "split"} where the parameter has a master.
-"""
+"""How state is stored: element types, 8-bit blocks, and masters of 16-bit parameters."""
 
 from __future__ import annotations
 
 from ctypes import byref, c_int64
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +26,22 @@ RESIDUALS = {  # kind in C, type of the array; None: that of the parameter
     "kahan": (_c.RESIDUAL_KAHAN, None),
 }
 MASTERS = (*RESIDUALS, "f32")
-# The entries of a state that this file knows.
-KEYS = {*PLACES, *(f"{key}_scales" for key in PLACES), "residual", "master", "format"}
 NARROW = (torch.bfloat16, torch.float16)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether its elements fill one piece of memory, in any order of the dimensions."""
+    return tensor.is_contiguous() or torch.empty_like(tensor).stride() == tensor.stride()
+
+
+def dense(tensor: Tensor) -> Tensor:
+    return tensor if is_dense(tensor) else tensor.contiguous()
+
+
+def same_order(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape, of which one is dense, store their elements alike."""
+    strides = zip(a.shape, a.stride(), b.stride())
+    return all(left == right for size, left, right in strides if size > 1)
 
 
 def is_signed(key: str) -> bool:
@@ -174,95 +182,3 @@ def reconcile(param: Tensor, master: Tensor) -> None:
     """Where the parameter is not the master rounded, somebody else wrote it: that counts."""
     changed = param != master.to(param.dtype)
     master[changed] = param[changed].to(master.dtype)
-
-
-# ---- states
-
-
-def refuse(where: str, what: str) -> NoReturn:
-    raise ValueError(f"{where}: {what}")
-
-
-def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) -> None:
-    """Refuses a state whose tensors are not what its format says."""
-    formats = entry.get("format", {})
-    if not isinstance(formats, dict):
-        refuse(where, f"its format is {formats!r}, not a dictionary")
-    for key, name in formats.items():
-        if (
-            key != "param"
-            and (key not in PLACES or name not in Q8)
-            or (key == "param" and name not in MASTERS)
-        ):
-            refuse(where, f"its format says {key}: {name!r}, which this version does not know")
-    for key in [*PLACES, *("residual", "master")]:
-        value = entry.get(key)
-        if value is None and key not in formats:
-            continue
-        if not isinstance(value, Tensor):
-            refuse(where, f"{key} is {'missing' if value is None else f'no tensor, but {value!r}'}")
-        if value.shape != shape:
-            refuse(where, f"{key} has the shape {tuple(value.shape)}, not {tuple(shape)}")
-        if key in formats:
-            _check_q8(where, key, formats[key], value, entry.get(f"{key}_scales"))
-        elif key in PLACES and not value.is_floating_point():
-            refuse(where, f"{key} is of type {value.dtype}, and no format says what that means")
-    if kind := formats.get("param"):
-        key = master_key(kind)
-        wanted = torch.float32 if kind == "f32" else RESIDUALS[kind][1] or dtype
-        if dtype not in NARROW:
-            refuse(
-                where, f"it has a master ({kind!r}) of a 16-bit parameter, but this one is {dtype}"
-            )
-        if key not in entry:
-            refuse(where, f"{key} is missing, though the format says {kind!r}")
-        if entry[key].dtype != wanted:
-            refuse(where, f"{key} is of type {entry[key].dtype}, not {wanted}")
-
-
-def _check_q8(where: str, key: str, name: str, codes: Tensor, scales: Any) -> None:
-    wanted = scale_count(name, codes.numel()), SCALE_DTYPES[name]
-    if codes.dtype != torch.uint8:
-        refuse(where, f"{key} is of type {codes.dtype}, but {name} has torch.uint8")
-    if scales is None:
-        refuse(where, f"{key}_scales is missing, though {key} is {name}")
-    if (scales.numel(), scales.dtype) != wanted:
-        refuse(
-            where,
-            f"{key}_scales has {scales.numel()} elements of {scales.dtype}, but "
-            f"{codes.numel()} elements of {name} have {wanted[0]} of {wanted[1]}",
-        )
-
-
-def converted(entry: dict, group: dict, param: Tensor) -> dict:
-    """Copies of the state's tensors, the moments as the group's options have them for `param`."""
-    result = {}
-    formats = dict(entry.get("format", {}))
-    for key in [key for key in PLACES if key in entry]:
-        value, have = entry[key].detach().to("cpu"), formats.pop(key, None)
-        scales = entry[f"{key}_scales"].to("cpu") if have else None
-        # Without the option a plain moment gets the parameter's type, as in torch.
-        want = moment_format(group, key, param)
-        if have == want:
-            result[key], result[f"{key}_scales"] = value.clone(), scales.clone()
-        else:
-            value = decode(have, key, dense(value), scales) if have else dense(value)
-            if want in Q8:
-                result[key], result[f"{key}_scales"] = encode(want, key, value)
-            else:
-                result[key] = value.to(want, copy=True)
-        if want in Q8:
-            formats[key] = want
-    for key in ("residual", "master"):
-        if key in entry:
-            result[key] = entry[key].detach().to("cpu", copy=True)
-    if formats:
-        result["format"] = formats
-    return result
-
-
-def dense(tensor: Tensor) -> Tensor:
-    """Itself, or a copy whose elements fill one piece of memory."""
-    if tensor.is_contiguous() or torch.empty_like(tensor).stride() == tensor.stride():
-        return tensor
-    return tensor.contiguous()
