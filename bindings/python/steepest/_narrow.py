@@ -189,8 +189,9 @@ def q8_decode(
 
 def _like(source: View, dtype: Any) -> NDArray[Any]:
     """A new array whose elements lie in memory as those of the source."""
-    if source.strides is None:
+    strides = source.strides
+    if strides is None:
         return np.empty(source.shape, dtype)
-    order = sorted(range(len(source.shape)), key=lambda axis: -source.strides[axis])  # type: ignore[index]
+    order = np.argsort([-stride for stride in strides], kind="stable")
     stored = np.empty([source.shape[axis] for axis in order], dtype)
     return stored.transpose(np.argsort(order))
