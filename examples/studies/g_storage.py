@@ -7,6 +7,7 @@ The weights of each mode are stored as it says, and computed with in float32: on
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import common
@@ -97,11 +98,12 @@ def step_times() -> dict[str, tuple[float, float]]:
     return {mode: (best[mode], sizes[mode]) for mode in MODES}
 
 
-def main() -> None:
-    directory = common.directory(__doc__)
-    times = step_times()
-    jobs = [(mode, seed) for seed in SEEDS for mode in MODES]
-    runs = common.in_parallel(train, jobs, "storage")
+def report(
+    directory: Path,
+    runs: list[tuple[str, int, list[float], float]],
+    times: dict[str, tuple[float, float]],
+) -> None:
+    """The table and the figure."""
     curves = {mode: np.array([r[2] for r in runs if r[0] == mode]) for mode in MODES}
     final = {mode: curve[:, -1] for mode, curve in curves.items()}
 
@@ -125,6 +127,7 @@ def main() -> None:
         title="bar: mean; band: ± standard deviation of f32",
     )  # fmt: skip
     axes[1].invert_yaxis()
+    axes[1].locator_params(axis="x", nbins=5)
     axes[2].set(
         xlabel="bytes per parameter, weights and state", ylabel="speed of a step, f32 = 1",
         title=f"{COUNT // 2**20} Mi parameters, one thread", ylim=(0, None), xlim=(0, None),
@@ -139,6 +142,13 @@ def main() -> None:
         rows += [(mode, s, float(x), size, ms) for s, x in zip(SEEDS, losses)]
     columns = ("mode", "seed", "held_out", "bytes_per_parameter", "step_ms")
     common.save(figure, directory / "g_storage", columns, rows)
+
+
+def main() -> None:
+    directory = common.directory(__doc__)
+    times = step_times()
+    jobs = [(mode, seed) for seed in SEEDS for mode in MODES]
+    report(directory, common.in_parallel(train, jobs, "storage"), times)
 
 
 if __name__ == "__main__":
