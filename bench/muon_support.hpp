@@ -40,24 +40,56 @@ inline const muon_model mixed = {"mixed",
                                   {256, 1024},
                                   {128, 128}}};
 
+// How momentum and parameters are stored.
+struct muon_storage {
+  const char* name;
+  steepest_dtype momentum = STEEPEST_F32;
+  bool split_param = false;  // bf16 and a residual of 16 bits
+  uint64_t flags = 0;
+};
+
 class muon_problem {
  public:
-  muon_problem(steepest_dtype compute, int threads, const muon_model& model = gpt2_124m)
+  muon_problem(steepest_dtype compute, int threads, const muon_model& model = gpt2_124m,
+               const muon_storage& storage = {"f32"})
       : model_(model), context_(threads) {
+    config_.flags |= storage.flags;
     openblas_set_num_threads(threads);
     msign_.compute_dtype = compute;
     config_.msign = &msign_;
     for (int64_t layer = 0; layer < model.layers; ++layer)
       for (const auto& size : model.matrices) {
         grads_.push_back(gaussian_matrix(size.rows, size.cols, grads_.size() + 1));
-        params_.emplace_back(grads_.back().size());
-        momenta_.emplace_back(grads_.back().size());
+        const std::size_t size_of_all = grads_.back().size();
+        params_.emplace_back(size_of_all);
+        momenta_.emplace_back(size_of_all);
         steepest_muon_tensor tensor = STEEPEST_MUON_TENSOR_INIT;
         tensor.rows = size.rows;
         tensor.cols = size.cols;
         tensor.param = params_.back().data();
         tensor.grad = grads_.back().data();
         tensor.momentum = momenta_.back().data();
+        tensor.random_stream = tensors_.size();
+        state_bytes_ +=
+            static_cast<int64_t>(size_of_all) * (storage.momentum == STEEPEST_F32    ? 4
+                                                 : storage.momentum == STEEPEST_BF16 ? 2
+                                                                                     : 1);
+        if (storage.momentum == STEEPEST_Q8_DYNAMIC || storage.momentum == STEEPEST_Q8_COMPANDED) {
+          int64_t bytes = 0;
+          check(steepest_q8_scales(storage.momentum, static_cast<int64_t>(size_of_all), nullptr,
+                                   &bytes));
+          scales_.emplace_back(static_cast<std::size_t>(bytes));
+          tensor.momentum_scales = scales_.back().data();
+          state_bytes_ += bytes;
+        }
+        tensor.momentum_dtype = storage.momentum;
+        if (storage.split_param) {
+          scales_.emplace_back(2 * size_of_all);
+          tensor.residual = scales_.back().data();
+          tensor.residual_kind = STEEPEST_RESIDUAL_NEAREST16;
+          tensor.param_dtype = STEEPEST_BF16;
+        }
+        elements_ += static_cast<int64_t>(size_of_all);
         tensors_.push_back(tensor);
         out_.resize(std::max(out_.size(), grads_.back().size()));
       }
@@ -97,6 +129,16 @@ class muon_problem {
   }
 
   const library_context& context() const { return context_; }
+  // Of momentum with its scales.
+  double state_bytes_per_element() const {
+    return static_cast<double>(state_bytes_) / static_cast<double>(elements_);
+  }
+  std::size_t workspace_bytes() const {
+    std::size_t bytes = 0;
+    check(steepest_muon_workspace_size(context_.get(), &config_, tensors_.data(),
+                                       static_cast<int64_t>(tensors_.size()), &bytes));
+    return bytes;
+  }
 
  private:
   const muon_model& model_;
@@ -104,6 +146,8 @@ class muon_problem {
   steepest_msign_config msign_ = STEEPEST_MSIGN_CONFIG_INIT;
   steepest_muon_config config_ = STEEPEST_MUON_CONFIG_INIT;
   std::vector<std::vector<float>> params_, grads_, momenta_;
+  std::vector<std::vector<unsigned char>> scales_;  // and residuals
+  int64_t state_bytes_ = 0, elements_ = 0;
   std::vector<steepest_muon_tensor> tensors_;
   std::vector<float> out_;
 };

@@ -98,7 +98,7 @@ static void check_adamw_config(void) {
 
 static void check_adamw_tensor(void) {
   const steepest_adamw_tensor x = STEEPEST_ADAMW_TENSOR_INIT;
-  CHECK(sizeof(steepest_adamw_tensor) == 96);
+  CHECK(sizeof(steepest_adamw_tensor) == 152);
   OFFSET(steepest_adamw_tensor, struct_size, 0);
   OFFSET(steepest_adamw_tensor, count, 8);
   OFFSET(steepest_adamw_tensor, param, 16);
@@ -114,11 +114,22 @@ static void check_adamw_tensor(void) {
   OFFSET(steepest_adamw_tensor, delta, 80);
   OFFSET(steepest_adamw_tensor, delta_dtype, 88);
   OFFSET(steepest_adamw_tensor, reserved, 92);
-  CHECK(x.struct_size == 96 && x.count == 0);
+  OFFSET(steepest_adamw_tensor, residual, 96);
+  OFFSET(steepest_adamw_tensor, param_copy, 104);
+  OFFSET(steepest_adamw_tensor, exp_avg_scales, 112);
+  OFFSET(steepest_adamw_tensor, exp_avg_sq_scales, 120);
+  OFFSET(steepest_adamw_tensor, residual_kind, 128);
+  OFFSET(steepest_adamw_tensor, param_copy_dtype, 132);
+  OFFSET(steepest_adamw_tensor, random_stream, 136);
+  OFFSET(steepest_adamw_tensor, first_index, 144);
+  CHECK(x.struct_size == 152 && x.count == 0);
   CHECK(!x.param && !x.grad && !x.exp_avg && !x.exp_avg_sq);
   CHECK(x.param_dtype == 1 && x.grad_dtype == 1 && x.exp_avg_dtype == 1);
   CHECK(x.exp_avg_sq_dtype == 1 && x.delta_dtype == 1);
   CHECK(!x.config && !x.max_exp_avg_sq && !x.delta && x.reserved == 0);
+  CHECK(!x.residual && !x.param_copy && !x.exp_avg_scales && !x.exp_avg_sq_scales);
+  CHECK(x.residual_kind == 0 && x.param_copy_dtype == 3);
+  CHECK(x.random_stream == 0 && x.first_index == 0);
 }
 
 static void check_vector(void) {
@@ -292,6 +303,12 @@ static void check_constants(void) {
   FLAG(STEEPEST_ADAMW_CAUTIOUS_DECAY, 3);
   FLAG(STEEPEST_ADAMW_SKIP_NONFINITE, 4);
   FLAG(STEEPEST_ADAMW_EMIT_DELTA, 5);
+  FLAG(STEEPEST_ADAMW_STOCHASTIC_ROUNDING, 6);
+  CHECK(STEEPEST_RESIDUAL_NONE == 0);
+  CHECK(STEEPEST_RESIDUAL_LOW16 == 1);
+  CHECK(STEEPEST_RESIDUAL_NEAREST16 == 2);
+  CHECK(STEEPEST_RESIDUAL_NEAREST8 == 3);
+  CHECK(STEEPEST_RESIDUAL_KAHAN == 4);
   FLAG(STEEPEST_MUON_NESTEROV, 0);
   FLAG(STEEPEST_MUON_CAUTIOUS_DECAY, 1);
   FLAG(STEEPEST_MUON_SKIP_NONFINITE, 2);
@@ -357,6 +374,11 @@ static void check_functions(void) {
       steepest_adamw_step;
   int32_t (*grad_norm)(steepest_context*, const steepest_vector*, int64_t, double*, int64_t*) =
       steepest_grad_norm;
+  int32_t (*q8_scales)(int32_t, int64_t, int64_t*, int64_t*) = steepest_q8_scales;
+  int32_t (*q8_encode)(steepest_context*, int32_t, int32_t, int64_t, const float*, uint8_t*,
+                       void*) = steepest_q8_encode;
+  int32_t (*q8_decode)(steepest_context*, int32_t, int32_t, int64_t, const uint8_t*, const void*,
+                       float*) = steepest_q8_decode;
   int32_t (*msign)(steepest_context*, const steepest_msign_config*, int64_t, int64_t, int32_t,
                    const void*, int64_t, void*, int64_t, const steepest_workspace*,
                    steepest_msign_stats*) = steepest_msign;
@@ -411,7 +433,7 @@ static void check_functions(void) {
   for (i = 0; i < sizeof(init) / sizeof(init[0]); ++i) CHECK(init[i] != NULL);
   CHECK(version && abi_version && build_info && status_name && last_error && isa_name);
   CHECK(context_create && context_destroy && context_trim && context_isa && context_threads);
-  CHECK(adamw_step && grad_norm);
+  CHECK(adamw_step && grad_norm && q8_scales && q8_encode && q8_decode);
   CHECK(msign && msign_batched && msign_workspace_size && msign_band && msign_coefficients);
   CHECK(muon_step && muon_workspace_size && scale_factor);
   CHECK(adam_update_rms && snr_from_update_rms && snr_from_momentum);

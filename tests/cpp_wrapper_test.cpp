@@ -112,6 +112,94 @@ TEST(cpp_wrapper, msign_and_muon) {
   EXPECT_THROW(steepest::scale_factor(17, 0, 9, 4), steepest::error);
 }
 
+// Every field of narrow storage once.
+TEST(cpp_wrapper, narrow_storage_is_the_c_call) {
+  const steepest::context& context = steepest::context::process_wide();
+  constexpr std::int64_t count = 300;
+  struct arrays {
+    std::vector<steepest::bf16> param = std::vector<steepest::bf16>(300, {0x3f80});
+    std::vector<float> copy = std::vector<float>(300);
+    std::vector<std::int8_t> residual = std::vector<std::int8_t>(300, 3);
+    std::vector<std::uint8_t> m = std::vector<std::uint8_t>(300), v = m;
+    std::vector<float> m_scales = std::vector<float>(2);
+    std::vector<std::uint16_t> v_scales = std::vector<std::uint16_t>(10);
+  } a, b;
+  EXPECT_EQ(steepest::q8_state::scales(STEEPEST_Q8_DYNAMIC, count), 2);
+  EXPECT_EQ(steepest::q8_state::scales(STEEPEST_Q8_COMPANDED, count), 10);
+  std::vector<float> g(300);
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] = 0.01f * static_cast<float>(i) - 1;
+
+  steepest::adamw_config adamw;
+  adamw.flags = STEEPEST_ADAMW_STOCHASTIC_ROUNDING;
+  adamw.seed = 9;
+  steepest::adamw_tensor tensor(a.param, g);
+  tensor.exp_avg_in(steepest::q8_state(a.m, a.m_scales))
+      .exp_avg_sq_in(steepest::q8_state(a.v, a.v_scales))
+      .with_residual(STEEPEST_RESIDUAL_NEAREST8, a.residual)
+      .with_param_copy(a.copy)
+      .with_random_stream(4, 100);
+  steepest::adamw_step(context, adamw, tensor);
+  steepest_adamw_tensor plain = STEEPEST_ADAMW_TENSOR_INIT;
+  plain.count = count;
+  plain.param = b.param.data();
+  plain.param_dtype = STEEPEST_BF16;
+  plain.grad = g.data();
+  plain.exp_avg = b.m.data();
+  plain.exp_avg_dtype = STEEPEST_Q8_DYNAMIC;
+  plain.exp_avg_scales = b.m_scales.data();
+  plain.exp_avg_sq = b.v.data();
+  plain.exp_avg_sq_dtype = STEEPEST_Q8_COMPANDED;
+  plain.exp_avg_sq_scales = b.v_scales.data();
+  plain.residual = b.residual.data();
+  plain.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  plain.param_copy = b.copy.data();
+  plain.param_copy_dtype = STEEPEST_F32;
+  plain.random_stream = 4;
+  plain.first_index = 100;
+  ASSERT_EQ(steepest_adamw_step(nullptr, &adamw, &plain, 1, nullptr), STEEPEST_OK);
+  const auto same = [&] {
+    const auto bits = [](const arrays& x) {
+      std::vector<std::uint16_t> out;
+      for (const auto& p : x.param) out.push_back(p.bits);
+      return out;
+    };
+    return bits(a) == bits(b) && a.copy == b.copy && a.residual == b.residual && a.m == b.m &&
+           a.v == b.v && a.m_scales == b.m_scales && a.v_scales == b.v_scales;
+  };
+  EXPECT_TRUE(same());
+  EXPECT_NE(a.m[0], 0);
+
+  steepest::muon_config muon;
+  muon.flags |= STEEPEST_MUON_STOCHASTIC_ROUNDING;
+  steepest::muon_tensor matrix(steepest::matrix_view<steepest::bf16>(a.param, 15, 20),
+                               steepest::matrix_view<const float>(g, 15, 20),
+                               steepest::q8_state(a.m, a.m_scales));
+  matrix.with_residual(STEEPEST_RESIDUAL_NEAREST8, a.residual)
+      .with_param_copy(steepest::matrix_view<float>(a.copy, 15, 20))
+      .with_random_stream(5);
+  steepest::muon_step(context, muon, matrix);
+  steepest_muon_tensor plain_matrix = STEEPEST_MUON_TENSOR_INIT;
+  plain_matrix.rows = 15;
+  plain_matrix.cols = 20;
+  plain_matrix.param = b.param.data();
+  plain_matrix.param_dtype = STEEPEST_BF16;
+  plain_matrix.grad = g.data();
+  plain_matrix.momentum = b.m.data();
+  plain_matrix.momentum_dtype = STEEPEST_Q8_DYNAMIC;
+  plain_matrix.momentum_scales = b.m_scales.data();
+  plain_matrix.residual = b.residual.data();
+  plain_matrix.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  plain_matrix.param_copy = b.copy.data();
+  plain_matrix.param_copy_dtype = STEEPEST_F32;
+  plain_matrix.random_stream = 5;
+  ASSERT_EQ(steepest_muon_step(nullptr, &muon, &plain_matrix, 1, nullptr, nullptr), STEEPEST_OK);
+  EXPECT_TRUE(same());
+
+  EXPECT_THROW(steepest::q8_state(a.m, std::span(a.m_scales).first(1)), steepest::error);
+  EXPECT_THROW(tensor.with_residual(STEEPEST_RESIDUAL_LOW16, a.residual), steepest::error);
+  EXPECT_THROW(tensor.with_param_copy(std::span(a.copy).first(299)), steepest::error);
+}
+
 TEST(cpp_wrapper, a_skipped_step) {
   std::vector<float> w(2), g = {1, INFINITY}, m(2), v(2);
   steepest::adamw_config config;

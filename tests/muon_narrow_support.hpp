@@ -112,10 +112,11 @@ struct narrow_matrix {
   }
   std::vector<float> decoded_momentum() {
     std::vector<float> m(static_cast<std::size_t>(count()));
-    if (coded())
+    if (coded()) {
       EXPECT_OK(steepest_q8_decode(nullptr, layout.momentum, 1, count(),
                                    static_cast<const std::uint8_t*>(momentum.data()), scales.data(),
                                    m.data()));
+    }
     for (std::int64_t i = 0; !coded() && i < count(); ++i)
       m[static_cast<std::size_t>(i)] =
           decoded(layout.momentum, momentum.get(i / layout.cols, i % layout.cols));

@@ -90,7 +90,9 @@ TEST(muon_narrow, a_step_is_the_f32_step_between_decoding_and_encoding) {
           ASSERT_OK(m.run(context.get(), config, turn % 2 == 0 ? &stats : nullptr));
           ASSERT_TRUE(same_bits(m, expected));
           ASSERT_TRUE(m.intact());
-          if (turn % 2 == 0) ASSERT_TRUE(same_bits(stats, wide_stats));
+          if (turn % 2 == 0) {
+            ASSERT_TRUE(same_bits(stats, wide_stats));
+          }
         }
   }
 }
@@ -235,6 +237,8 @@ TEST(muon_narrow, random_rounding_has_the_right_mean) {
       }
     }
     int moved = 0;
+    double largest = 0, sum = 0, variances = 0;
+    for (const float m : wide.decoded_momentum()) largest = std::max(largest, std::abs(double{m}));
     for (std::size_t i = 0; i < 2 * count; ++i) {
       const double mean = sums[i] / seeds;
       const double variance = squares[i] / seeds - mean * mean;
@@ -242,15 +246,22 @@ TEST(muon_narrow, random_rounding_has_the_right_mean) {
       const auto col = static_cast<std::int64_t>(i % count) % layout.cols;
       const double value = float_of((i < count ? wide.momentum : wide.param).get(row, col));
       moved += variance > 0;
-      // The scales of COMPANDED are rounded to 11 bits, and with them the largest of a block. Who
-      // moves less than once in all seeds says nothing about its variance.
+      if (i >= count) {
+        sum += mean;
+        variances += variance / seeds;
+      }
+      // The scales of COMPANDED are rounded to 11 bits, and with them the largest of a block.
       const double slack =
           (i < count && momentum == STEEPEST_Q8_COMPANDED ? 0x1p-10 : 0x1p-16) * std::abs(value);
-      const double rare = half_ulp(STEEPEST_BF16, value) * 20 / seeds;
+      // Who should move a few times in all seeds may not have moved at all.
+      const bool coded = i < count && momentum != STEEPEST_BF16;
+      const double gap = coded ? largest / 63 : 2 * half_ulp(STEEPEST_BF16, value);
+      const double rare = 7 * gap / seeds;
       EXPECT_LE(std::abs(mean), 5 * std::sqrt(variance / seeds) + slack + rare)
           << (i < count ? "momentum " : "param ") << i % count << " of type " << momentum;
     }
     EXPECT_GT(moved, static_cast<int>(count));
+    EXPECT_LE(std::abs(sum), 5 * std::sqrt(variances));  // all parameters together
   }
 }
 
@@ -330,10 +341,9 @@ TEST(muon_narrow, narrow_momentum_stays_close_over_300_steps) {
       layout.momentum = momentum;
       regression narrow(layout);
       narrow.run(1, 300, flags);
-      std::printf("momentum %d, flags %d: distance %.5f, loss %.5f (f32: %.5f)\n", int{momentum},
-                  static_cast<int>(flags), distance(exact, narrow), narrow.loss(), exact.loss());
-      EXPECT_LT(distance(exact, narrow), 0.05);
-      EXPECT_LT(narrow.loss(), 1.05 * exact.loss());
+      // At most 0.0072 and 1.004 seen.
+      EXPECT_LT(distance(exact, narrow), 0.02) << "momentum " << momentum << ", flags " << flags;
+      EXPECT_LT(narrow.loss(), 1.02 * exact.loss());
     }
 }
 

@@ -678,7 +678,7 @@ typedef struct steepest_muon_tensor {
   steepest_dtype param_dtype;
   steepest_dtype grad_dtype;
   steepest_dtype momentum_dtype;
-  steepest_dtype delta_dtype;  /* any mix of F32, BF16, F16; or all F64 */
+  steepest_dtype delta_dtype;  /* any mix of F32, BF16, F16, and Q8 for momentum; or all F64 */
   const int64_t* blocks;   /* NULL, or the sizes of block_count blocks, all > 0, whose sum is rows
                               (block_axis 0) or cols (1): msign and scale are per block, as fused
                               query-key-value, attention heads and gate-up weights need it */
@@ -690,7 +690,9 @@ typedef struct steepest_muon_tensor {
   void* residual;          /* used unless residual_kind is NONE; rows are param_ld elements apart */
   void* param_copy;        /* NULL, or [rows][cols]: the new param rounded to nearest, for example
                               BF16 weights beside an F32 master */
-  void* momentum_scales;   /* used with a Q8 momentum; zeros before step 1 */
+  void* momentum_scales;   /* used with a Q8 momentum; zeros before step 1. Its blocks are of
+                              consecutive elements of the whole matrix, row by row: momentum_ld is
+                              0 or cols then */
   int64_t param_copy_ld;   /* 0: cols */
   int32_t residual_kind;   /* STEEPEST_RESIDUAL_*; not with EMIT_DELTA */
   steepest_dtype param_copy_dtype; /* BF16, F16 or F32; not with an F64 param or EMIT_DELTA */
@@ -737,7 +739,10 @@ STEEPEST_API steepest_status steepest_muon_tensor_init(void* tensor, size_t stru
  *
  * Storage types: any mix of F32, BF16, F16 for param, grad, momentum and delta, computed in fp32;
  * F64 goes with F64 alone and is computed in fp64 (msign in its compute_dtype). u is formed from m
- * before that is rounded to its storage type.
+ * before that is rounded to its storage type. A momentum in 8 bits (Q8_DYNAMIC, Q8_COMPANDED), a
+ * residual of param and a param_copy (see "narrow storage") change nothing of this: the bits are
+ * those of a step on F32 between decoding and encoding, of 8-bit codes to nearest. A Q8 momentum
+ * is written in a pass of its own after O and takes no more workspace than one in F32.
  *
  * A tensor whose u has a NaN or infinity is left untouched, momentum included: its stats' status is
  * STEEPEST_E_NONFINITE, the others are done, and the call returns STEEPEST_E_NONFINITE. The same

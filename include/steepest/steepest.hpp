@@ -235,6 +235,67 @@ class context {
   std::unique_ptr<steepest_context, destroy> handle_;
 };
 
+// ---- narrow storage (see steepest.h)
+
+// Optimizer state in 8 bits: one code per element and one scale per block of 256 (DYNAMIC, floats)
+// or 32 (COMPANDED, 16-bit words). All zeros before step 1.
+class q8_state {
+ public:
+  q8_state(std::span<std::uint8_t> codes, std::span<float> scales)
+      : q8_state(STEEPEST_Q8_DYNAMIC, codes, scales.data(), scales.size()) {}
+  q8_state(std::span<std::uint8_t> codes, std::span<std::uint16_t> scales)
+      : q8_state(STEEPEST_Q8_COMPANDED, codes, scales.data(), scales.size()) {}
+
+  // How many scales `count` elements need.
+  static std::int64_t scales(steepest_dtype dtype, std::int64_t count) {
+    std::int64_t number = 0;
+    const steepest_status status = steepest_q8_scales(dtype, count, &number, nullptr);
+    return detail::finish(status, number).value();
+  }
+
+  steepest_dtype dtype() const { return dtype_; }
+  std::int64_t count() const { return count_; }
+  std::uint8_t* codes() const { return codes_; }
+  void* scales() const { return scales_; }
+
+ private:
+  q8_state(steepest_dtype dtype, std::span<std::uint8_t> codes, void* scales, std::size_t size)
+      : dtype_(dtype), codes_(codes.data()), scales_(scales),
+        count_(static_cast<std::int64_t>(codes.size())) {
+    const std::int64_t needed = q8_state::scales(dtype, count_);
+    if (static_cast<std::int64_t>(size) != needed)
+      detail::fail(detail::shape_error("q8_state: " + std::to_string(size) + " scales for " +
+                                       std::to_string(count_) + " codes, which need " +
+                                       std::to_string(needed)));
+  }
+  steepest_dtype dtype_;
+  std::uint8_t* codes_;
+  void* scales_;
+  std::int64_t count_;
+};
+
+namespace detail {
+
+// The bytes of a residual's element; 0 if it is no residual_kind.
+constexpr std::size_t residual_size(std::int32_t kind) {
+  return kind == STEEPEST_RESIDUAL_NEAREST8                                       ? 1
+         : kind >= STEEPEST_RESIDUAL_LOW16 && kind <= STEEPEST_RESIDUAL_KAHAN ? 2
+                                                                              : 0;
+}
+
+// `residual` has elements of the kind's size, and `needed` of them at least.
+template <class R>
+void check_residual(const char* who, std::int32_t kind, const R& residual, std::int64_t needed) {
+  if (sizeof(*std::ranges::data(residual)) != residual_size(kind) ||
+      static_cast<std::int64_t>(std::ranges::size(residual)) < needed)
+    fail(shape_error(std::string(who) + ": residual has " +
+                     std::to_string(std::ranges::size(residual)) + " elements of " +
+                     std::to_string(sizeof(*std::ranges::data(residual))) + " bytes, needed are " +
+                     std::to_string(needed) + " of " + std::to_string(residual_size(kind))));
+}
+
+}  // namespace detail
+
 // ---- AdamW
 
 // The buffers of one tensor, of one size: param and the moments are written, grad is read.
@@ -255,6 +316,75 @@ struct adamw_tensor : steepest_adamw_tensor {
     grad_dtype = dtype_of<std::remove_cv_t<detail::element_of<G>>>;
     exp_avg_dtype = dtype_of<detail::element_of<M>>;
     exp_avg_sq_dtype = dtype_of<detail::element_of<V>>;
+  }
+
+  // Narrow storage, one after the other: adamw_tensor(p, g).exp_avg_in(m).exp_avg_sq_in(v) ...
+  template <writable_elements P, elements G>
+  adamw_tensor(P&& p, G&& g) : adamw_tensor() {
+    count = static_cast<std::int64_t>(std::ranges::size(p));
+    check_size("grad", std::ranges::size(g));
+    param = std::ranges::data(p);
+    grad = std::ranges::data(g);
+    param_dtype = dtype_of<detail::element_of<P>>;
+    grad_dtype = dtype_of<std::remove_cv_t<detail::element_of<G>>>;
+  }
+  template <writable_elements M>
+  adamw_tensor& exp_avg_in(M&& m) {
+    check_size("exp_avg", std::ranges::size(m));
+    exp_avg = std::ranges::data(m);
+    exp_avg_dtype = dtype_of<detail::element_of<M>>;
+    return *this;
+  }
+  adamw_tensor& exp_avg_in(const q8_state& m) {
+    check_size("exp_avg", static_cast<std::size_t>(m.count()));
+    exp_avg = m.codes();
+    exp_avg_scales = m.scales();
+    exp_avg_dtype = m.dtype();
+    return *this;
+  }
+  template <writable_elements V>
+  adamw_tensor& exp_avg_sq_in(V&& v) {
+    check_size("exp_avg_sq", std::ranges::size(v));
+    exp_avg_sq = std::ranges::data(v);
+    exp_avg_sq_dtype = dtype_of<detail::element_of<V>>;
+    return *this;
+  }
+  adamw_tensor& exp_avg_sq_in(const q8_state& v) {
+    check_size("exp_avg_sq", static_cast<std::size_t>(v.count()));
+    exp_avg_sq = v.codes();
+    exp_avg_sq_scales = v.scales();
+    exp_avg_sq_dtype = v.dtype();
+    return *this;
+  }
+  // STEEPEST_RESIDUAL_*, and its array, of 1 or 2 bytes an element.
+  template <std::ranges::contiguous_range R>
+  adamw_tensor& with_residual(std::int32_t kind, R&& r) {
+    detail::check_residual("adamw_tensor", kind, r, count);
+    check_size("residual", std::ranges::size(r));
+    residual_kind = kind;
+    residual = std::ranges::data(r);
+    return *this;
+  }
+  template <writable_elements C>
+  adamw_tensor& with_param_copy(C&& c) {
+    check_size("param_copy", std::ranges::size(c));
+    param_copy = std::ranges::data(c);
+    param_copy_dtype = dtype_of<detail::element_of<C>>;
+    return *this;
+  }
+  // Of STOCHASTIC_ROUNDING.
+  adamw_tensor& with_random_stream(std::uint64_t stream, std::int64_t first = 0) {
+    random_stream = stream;
+    first_index = first;
+    return *this;
+  }
+
+ private:
+  void check_size(const char* name, std::size_t size) const {
+    if (static_cast<std::int64_t>(size) != count)
+      detail::fail(detail::shape_error(std::string("adamw_tensor: ") + name + " has " +
+                                       std::to_string(size) + " elements, param has " +
+                                       std::to_string(count)));
   }
 };
 static_assert(sizeof(adamw_tensor) == sizeof(steepest_adamw_tensor));
@@ -314,6 +444,49 @@ struct muon_tensor : steepest_muon_tensor {
     param_dtype = dtype_of<P>;
     grad_dtype = dtype_of<std::remove_cv_t<G>>;
     momentum_dtype = dtype_of<M>;
+  }
+  // With momentum in 8 bits, whose codes are the matrix row by row without gaps.
+  template <element P, element G>
+    requires(!std::is_const_v<P>)
+  muon_tensor(matrix_view<P> p, matrix_view<G> g, const q8_state& m) : muon_tensor() {
+    if (g.rows() != p.rows() || g.cols() != p.cols() || m.count() != p.rows() * p.cols())
+      detail::fail(detail::shape_error("muon_tensor: the matrices differ in shape"));
+    rows = p.rows();
+    cols = p.cols();
+    param_ld = p.ld();
+    grad_ld = g.ld();
+    param = p.data();
+    grad = g.data();
+    momentum = m.codes();
+    momentum_scales = m.scales();
+    param_dtype = dtype_of<P>;
+    grad_dtype = dtype_of<std::remove_cv_t<G>>;
+    momentum_dtype = m.dtype();
+  }
+
+  // STEEPEST_RESIDUAL_*, and its array, of 1 or 2 bytes an element and with param's ld.
+  template <std::ranges::contiguous_range R>
+  muon_tensor& with_residual(std::int32_t kind, R&& r) {
+    detail::check_residual("muon_tensor", kind, r, rows > 0 ? (rows - 1) * param_ld + cols : 0);
+    residual_kind = kind;
+    residual = std::ranges::data(r);
+    return *this;
+  }
+  template <element C>
+    requires(!std::is_const_v<C>)
+  muon_tensor& with_param_copy(matrix_view<C> c) {
+    if (c.rows() != rows || c.cols() != cols)
+      detail::fail(detail::shape_error("muon_tensor: param_copy differs from param in shape"));
+    param_copy = c.data();
+    param_copy_ld = c.ld();
+    param_copy_dtype = dtype_of<C>;
+    return *this;
+  }
+  // Of STOCHASTIC_ROUNDING.
+  muon_tensor& with_random_stream(std::uint64_t stream, std::int64_t first = 0) {
+    random_stream = stream;
+    first_index = first;
+    return *this;
   }
 };
 static_assert(sizeof(muon_tensor) == sizeof(steepest_muon_tensor));

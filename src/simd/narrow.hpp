@@ -42,12 +42,24 @@ template <class Vector, class Mask>
 Vector choose_lanes(Mask condition, Vector yes, Vector no) {
   return condition ? yes : no;
 }
+template <class T>
+inline constexpr bool is_float = false;
+template <>
+inline constexpr bool is_float<float> = true;
+
+// Of two floats the second where one is NaN.
 template <class Vector>
 Vector larger(Vector a, Vector b) {
+#if defined(STEEPEST_SIMD_AVX512)
+  if constexpr (sizeof(Vector) == 64 && is_float<decltype(+a[0])>) return _mm512_max_ps(a, b);
+#endif
   return a > b ? a : b;
 }
 template <class Vector>
 Vector smaller(Vector a, Vector b) {
+#if defined(STEEPEST_SIMD_AVX512)
+  if constexpr (sizeof(Vector) == 64 && is_float<decltype(+a[0])>) return _mm512_min_ps(a, b);
+#endif
   return a < b ? a : b;
 }
 
@@ -67,6 +79,70 @@ floats<Level> uniform(words<Level> random) {
          0x1p-16F;
 }
 
+template <class Level>
+floats<Level> floor_of(floats<Level> x) {
+  const floats<Level> near = to_nearest<Level>(x);
+  return near > x ? near - 1.0F : near;
+}
+
+// 1 / x, to 2^-14 at least, and to an ulp or two; x is finite and normal.
+template <class Level>
+floats<Level> quick_reciprocal(floats<Level> x) {
+#if defined(STEEPEST_SIMD_AVX512)
+  return _mm512_rcp14_ps(x);
+#else
+  return 1.0F / x;
+#endif
+}
+template <class Level>
+floats<Level> reciprocal(floats<Level> x) {
+#if defined(STEEPEST_SIMD_AVX512)
+  const __m512 y = _mm512_rcp14_ps(x);
+  return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, _mm512_set1_ps(1.0F)), y);
+#else
+  return 1.0F / x;
+#endif
+}
+
+// rows[16][lanes], the largest of each row.
+template <class Level>
+void largest_of_rows(const uint32_t* rows, uint32_t* result) {
+#if defined(STEEPEST_SIMD_AVX512)
+  const auto row = [&](int i) { return _mm512_load_si512(rows + 16 * i); };
+  // Two rows to a register, then four, eight and sixteen.
+  __m512i two[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)
+    two[i] = _mm512_max_epu32(_mm512_shuffle_i32x4(row(i), row(i + 8), 0x44),
+                              _mm512_shuffle_i32x4(row(i), row(i + 8), 0xee));
+  __m512i four[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    four[i] = _mm512_max_epu32(_mm512_shuffle_i32x4(two[i], two[i + 4], 0x88),
+                               _mm512_shuffle_i32x4(two[i], two[i + 4], 0xdd));
+  const auto eight = [&](int i) {
+    return _mm512_max_epu32(_mm512_unpacklo_epi64(four[i], four[i + 1]),
+                            _mm512_unpackhi_epi64(four[i], four[i + 1]));
+  };
+  const __m512 x = _mm512_castsi512_ps(eight(0));
+  const __m512 y = _mm512_castsi512_ps(eight(2));
+  const __m512i all = _mm512_max_epu32(_mm512_castps_si512(_mm512_shuffle_ps(x, y, 0x88)),
+                                       _mm512_castps_si512(_mm512_shuffle_ps(x, y, 0xdd)));
+  // The quarters hold rows 0, 8, 4, 12 and the three after each.
+  const __m512i in_order = _mm512_shuffle_i32x4(all, all, 0xd8);
+  __builtin_memcpy(result, &in_order, sizeof in_order);
+#else
+  for (int64_t i = 0; i < 16; ++i) {
+    uint32_t largest = 0;
+    for (int64_t lane = 0; lane < float_lanes<Level>; ++lane) {
+      const uint32_t value = rows[i * float_lanes<Level> + lane];
+      largest = value > largest ? value : largest;
+    }
+    result[i] = largest;
+  }
+#endif
+}
+
 // Bytes and 16-bit words to and from a register of 32-bit ones, and the choice of one of eight
 // floats by the lowest three bits of each lane.
 template <class Level>
@@ -78,9 +154,14 @@ struct lanes_of {
     for (unsigned i = 0; i < float_lanes<Level>; ++i) wide[i] = x[i];
     return wide;
   }
+  static words<Level> load_signed(const uint8_t* p) {
+    return reinterpret_cast<words<Level>>(reinterpret_cast<ints<Level>>(load(p) << 24) >> 24);
+  }
   static words<Level> load(const uint16_t* p) {
     return bits_of<Level>(simd::load<Level>(reinterpret_cast<const bf16*>(p))) >> 16;
   }
+  // The lowest byte of each lane.
+  static void store_low(uint8_t* p, words<Level> x) { store(p, x & 0xffU); }
   static void store(uint8_t* p, words<Level> x) {
     const auto half = __builtin_convertvector(x, raw_vector<uint16_t, float_lanes<Level>>);
     const auto narrow = __builtin_convertvector(half, raw_vector<uint8_t, float_lanes<Level>>);
@@ -105,6 +186,11 @@ struct lanes_of<x86_avx2> {
     return reinterpret_cast<W>(
         _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
+  static W load_signed(const uint8_t* p) {
+    return reinterpret_cast<W>(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
+  static void store_low(uint8_t* p, W x) { store(p, x & 0xffU); }
   static W load(const uint16_t* p) {
     return reinterpret_cast<W>(
         _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
@@ -136,6 +222,11 @@ struct lanes_of<x86_avx512> {
     return reinterpret_cast<W>(
         _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
+  static W load_signed(const uint8_t* p) {
+    return reinterpret_cast<W>(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static void store_low(uint8_t* p, W x) { store(p, x); }
   static W load(const uint16_t* p) {
     return reinterpret_cast<W>(
         _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
@@ -495,6 +586,41 @@ void store_in_turn(const random_source& random, int64_t i, bf16* m, Vec m_even, 
   put.template operator()<random_use::exp_avg>(m, m_even, m_odd);
   put.template operator()<random_use::exp_avg_sq>(v, v_even, v_odd);
   put.template operator()<random_use::param>(p, p_even, p_odd);
+}
+
+// Two registers, of consecutive elements.
+template <class Level>
+struct two {
+  vec<float, Level> first, second;
+};
+template <class Level, class T>
+two<Level> load_two(const T* p) {
+#if defined(STEEPEST_SIMD_AVX512)
+  if constexpr (sizeof(T) == 2) {
+    const __m512i words = _mm512_loadu_si512(p);
+    constexpr __mmask32 upper = 0xaaaaaaaa;
+    const __m512i spread =
+        _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16,
+                         8 << 16, 7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+    const __m512i second = _mm512_add_epi32(spread, _mm512_set1_epi32(16 << 16));
+    return {{_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, spread, words))},
+            {_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, second, words))}};
+  }
+#endif
+  return {load<Level>(p), load<Level>(p + float_lanes<Level>)};
+}
+template <class Level, class T>
+void store_two(T* p, two<Level> x) {
+#if defined(STEEPEST_SIMD_AVX512) && defined(__AVX512BF16__)
+  if constexpr (sizeof(T) == 2) {
+    // It takes denormals for zeros; a word of zero may have been one.
+    const auto words = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(x.second, x.first));
+    if (__builtin_expect(_mm512_test_epi16_mask(words, _mm512_set1_epi16(0x7fff)) == ~0U, 1))
+      return _mm512_storeu_si512(p, words);
+  }
+#endif
+  store<Level>(p, x.first);
+  store<Level>(p + float_lanes<Level>, x.second);
 }
 
 // bf16 from floats by random bits, whole registers.

@@ -86,6 +86,13 @@ enum adamw_mix : int32_t {
   // Stochastic rounding.
   adamw_stochastic_bf16,
   adamw_stochastic_bf16_state_f32,
+  // Both moments Q8_COMPANDED.
+  adamw_companded_f32,
+  adamw_companded_f32_grad_bf16,
+  adamw_companded_bf16,
+  adamw_stochastic_companded_f32,
+  adamw_stochastic_companded_f32_grad_bf16,
+  adamw_stochastic_companded_bf16,
   adamw_staged,
   adamw_mixes,
   adamw_no_mix = -1,

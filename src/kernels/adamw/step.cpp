@@ -45,7 +45,7 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
 }
 
 constexpr steepest_dtype f32 = STEEPEST_F32, f64 = STEEPEST_F64, bf16_type = STEEPEST_BF16,
-                         f16_type = STEEPEST_F16;
+                         f16_type = STEEPEST_F16, companded = STEEPEST_Q8_COMPANDED;
 
 // In the order of adamw_mix.
 constexpr struct {
@@ -67,6 +67,12 @@ constexpr struct {
     {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NEAREST16},
     {bf16_type, bf16_type, bf16_type, bf16_type, STEEPEST_RESIDUAL_NONE, true},
     {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NONE, true},
+    {f32, f32, companded, companded},
+    {f32, bf16_type, companded, companded},
+    {bf16_type, bf16_type, companded, companded},
+    {f32, f32, companded, companded, STEEPEST_RESIDUAL_NONE, true},
+    {f32, bf16_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
+    {bf16_type, bf16_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
 };
 static_assert(std::size(own_kernels) == adamw_staged);
 
@@ -86,10 +92,14 @@ adamw_mix adamw_mix_of(const adamw_buffers& b, const adamw_prepared& prepared) {
   const bool any_f64 = b.param_dtype == f64 || b.grad_dtype == f64 || b.exp_avg_dtype == f64 ||
                        b.exp_avg_sq_dtype == f64;
   const bool stochastic = rounds_at_random(b, prepared.flags);
-  const bool narrow = b.residual_kind != STEEPEST_RESIDUAL_NONE || stochastic;
+  const bool narrow =
+      b.residual_kind != STEEPEST_RESIDUAL_NONE || stochastic || is_q8(b.exp_avg_dtype);
   constexpr uint64_t rarer = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_COUPLED_L2 |
                              STEEPEST_ADAMW_CAUTIOUS_DECAY | STEEPEST_ADAMW_EMIT_DELTA;
-  const bool plain = (prepared.flags & rarer) == 0 && prepared.f32.eps > 0;
+  // The companded kernels put the power of two of grad_scale into other constants.
+  const float unit = std::abs(prepared.f32.grad_factor);
+  const bool plain = (prepared.flags & rarer) == 0 && prepared.f32.eps > 0 &&
+                     (!is_q8(b.exp_avg_dtype) || (unit >= 0x1p-30F && unit <= 0x1p30F));
   if (b.param_copy == nullptr && (plain || !narrow))
     for (int32_t mix = 0; mix < adamw_staged; ++mix) {
       const auto& own = own_kernels[mix];

@@ -2,6 +2,7 @@
 // The table of AdamW kernels of one ISA level.
 #pragma once
 
+#include "kernels/adamw/companded.hpp"
 #include "kernels/adamw/kernel.hpp"
 #include "kernels/adamw/staged.hpp"
 
@@ -9,7 +10,16 @@ namespace steepest {
 namespace {
 
 // In the order of adamw_mix (adamw.hpp).
-template <class Level, simd::rounding Rounding>
+// `Exact`: with the same bits on every level, which the staged kernel has.
+template <class P, class G, class Level, simd::rounding Rounding, bool Exact, bool Stochastic>
+constexpr adamw_kernel companded() {
+  if constexpr (Exact || simd::float_lanes<Level> < 8)
+    return staged_adamw<Level, Rounding>::kernel;
+  else
+    return companded_adamw<P, G, Level, Stochastic>::kernel;
+}
+
+template <class Level, simd::rounding Rounding, bool Exact>
 constexpr adamw_kernels make_adamw_kernels() {
   return {{
       adamw<all_f32, Level, Rounding>::kernel,
@@ -28,13 +38,20 @@ constexpr adamw_kernels make_adamw_kernels() {
       adamw<storage<bf16, bf16, bf16, bf16, STEEPEST_RESIDUAL_NONE, true>, Level, Rounding>::kernel,
       adamw<storage<bf16, bf16, float, float, STEEPEST_RESIDUAL_NONE, true>, Level,
             Rounding>::kernel,
+      companded<float, float, Level, Rounding, Exact, false>(),
+      companded<float, bf16, Level, Rounding, Exact, false>(),
+      companded<bf16, bf16, Level, Rounding, Exact, false>(),
+      companded<float, float, Level, Rounding, Exact, true>(),
+      companded<float, bf16, Level, Rounding, Exact, true>(),
+      companded<bf16, bf16, Level, Rounding, Exact, true>(),
       staged_adamw<Level, Rounding>::kernel,
   }};
 }
 
 template <class Level, simd::rounding Exact = simd::rounding::fast>
 constexpr adamw_table make_adamw_table() {
-  return {make_adamw_kernels<Level, simd::rounding::fast>(), make_adamw_kernels<Level, Exact>()};
+  return {make_adamw_kernels<Level, simd::rounding::fast, false>(),
+          make_adamw_kernels<Level, Exact, true>()};
 }
 
 }  // namespace

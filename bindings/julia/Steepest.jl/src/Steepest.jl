@@ -4,6 +4,7 @@ Steepest: optimizer-step kernels for CPUs, on Julia arrays in place.
 
 * [`adamw!`](@ref), [`AdamWList`](@ref): AdamW for one array or a whole model
 * [`muon!`](@ref), [`MuonList`](@ref), [`scale_factor`](@ref): Muon
+* [`Q8State`](@ref), [`Master`](@ref): 8-bit state, and what is kept beside 16-bit parameters
 * [`msign`](@ref), [`msign!`](@ref): the matrix sign
 * [`grad_norm`](@ref), [`rms`](@ref), [`StepStats`](@ref) and the functions of `diagnostics.jl`
 * [`Schedule`](@ref) and the functions of `schedule.jl`
@@ -21,6 +22,7 @@ module Steepest
 using Libdl
 
 export BF16, Context, SteepestError
+export Master, Q8State
 export AdamWList, StepStats, adamw!, grad_norm
 export MuonList, muon!, scale_factor
 export MsignConfig, MsignStats, msign, msign!, msign_band, msign_coefficients
@@ -34,6 +36,7 @@ include("bf16.jl")
 include("structs.jl")
 include("arrays.jl")
 include("context.jl")
+include("narrow.jl")
 include("adamw.jl")
 include("msign.jl")
 include("muon.jl")

@@ -25,7 +25,8 @@ m is `exp_avg` and v is `exp_avg_sq`, zeros before step 1.
 
 The arrays have one size and no gaps between elements: `Array`s, views of whole columns,
 reinterpreted and reshaped ones. Any mix of Float32, BF16 and Float16, computed in Float32; or all
-Float64. `grad` is only read. No two may overlap.
+Float64. `grad` is only read. No two may overlap. In the place of `param` there may be a
+[`Master`](@ref), in that of `exp_avg` and `exp_avg_sq` a [`Q8State`](@ref).
 
 # Options
 * `step`: the number of this step, from 1. Required.
@@ -35,6 +36,8 @@ Float64. `grad` is only read. No two may overlap.
   `cautious_decay`: decay only where u * param >= 0 (arXiv 2510.12402)
 * `skip_nonfinite`: if a gradient has a NaN or infinity, nothing at all is updated
 * `consistent`: the same bits on every instruction-set level
+* `stochastic_rounding`, `seed = 0`: what is stored as BF16 or in 8 bits is rounded up or down by
+  random bits, a function of seed, step, stream and the element's place; see [`Master`](@ref)
 * `max_exp_avg_sq`: AMSGrad's largest v, of `exp_avg_sq`'s type, zeros before step 1
 * `delta`: receives new - old; `param` itself is then only read
 * `stats`: a `Vector{StepStats}`, which gets one for each array
@@ -51,10 +54,10 @@ The same for many arrays in one call, which costs one fork and join of threads: 
 arrays cost little more than a large one.
 """
 function adamw!(
-    param::AbstractArray,
+    param::Parameter,
     grad::AbstractArray,
-    exp_avg::AbstractArray,
-    exp_avg_sq::AbstractArray;
+    exp_avg::State,
+    exp_avg_sq::State;
     max_exp_avg_sq::Union{Nothing,AbstractArray} = nothing,
     delta::Union{Nothing,AbstractArray} = nothing,
     stats::Stats = nothing,
@@ -105,27 +108,36 @@ function adamw!(list::AdamWList; stats::Stats = nothing, context::MaybeContext =
 end
 
 @inline function adamw_tensor(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta)
-    shape = size(param)
-    if max_exp_avg_sq !== nothing && eltype(max_exp_avg_sq) !== eltype(exp_avg_sq)
+    shape = size(array(param))
+    low, copy = residual(param), param_copy(param)
+    if max_exp_avg_sq !== nothing && eltype(max_exp_avg_sq) !== eltype(array(exp_avg_sq))
         throw(ArgumentError("max_exp_avg_sq must have the element type of exp_avg_sq"))
     end
     return AdamWTensor(
         sizeof(AdamWTensor),
-        length(param),
-        address("param", param, shape),
+        length(array(param)),
+        address("param", array(param), shape),
         address("grad", grad, shape),
-        address("exp_avg", exp_avg, shape),
-        address("exp_avg_sq", exp_avg_sq, shape),
-        dtype(eltype(param)),
+        address("exp_avg", array(exp_avg), shape),
+        address("exp_avg_sq", array(exp_avg_sq), shape),
+        dtype(eltype(array(param))),
         dtype(eltype(grad)),
-        dtype(eltype(exp_avg)),
-        dtype(eltype(exp_avg_sq)),
+        state_dtype(exp_avg),
+        state_dtype(exp_avg_sq),
         C_NULL,
         max_exp_avg_sq === nothing ? C_NULL : address("max_exp_avg_sq", max_exp_avg_sq, shape),
         delta === nothing ? C_NULL : address("delta", delta, shape),
         # An unused one has the type that goes with the others.
-        delta === nothing ? dtype(eltype(param)) : dtype(eltype(delta)),
+        delta === nothing ? dtype(eltype(array(param))) : dtype(eltype(delta)),
         0,
+        low === nothing ? C_NULL : address("residual", low, shape),
+        copy === nothing ? C_NULL : address("copy", copy, shape),
+        scales(exp_avg),
+        scales(exp_avg_sq),
+        residual_kind(low),
+        copy_dtype(copy),
+        stream(param),
+        first_index(param),
     )
 end
 
@@ -144,11 +156,14 @@ end
     cautious_decay::Bool = false,
     skip_nonfinite::Bool = false,
     consistent::Bool = false,
+    stochastic_rounding::Bool = false,
+    seed::Integer = 0,
 )
     flags = bit(amsgrad, 0) | bit(maximize, 1) | bit(coupled_l2, 2) | bit(cautious_decay, 3) |
-            bit(skip_nonfinite, 4) | bit(emits, 5) | bit(consistent, 32)
+            bit(skip_nonfinite, 4) | bit(emits, 5) | bit(stochastic_rounding, 6) |
+            bit(consistent, 32)
     return AdamWConfig(sizeof(AdamWConfig), flags, lr, beta1, beta2, eps, weight_decay, grad_scale,
-        step, 0, C_NULL)
+        step, seed % UInt64, C_NULL)
 end
 
 const ADAMW_SKIP_NONFINITE = UInt64(1) << 4

@@ -21,11 +21,13 @@ default scale both take the same lr and weight decay.
 
 m is `momentum`, zeros before step 1. The matrices have one size; the elements of a column lie side
 by side, and columns may be further apart, so views of rows work. Any mix of Float32, BF16 and
-Float16; or all Float64. `grad` is only read. No two may overlap.
+Float16; or all Float64. `grad` is only read. No two may overlap. In the place of `param` there may
+be a [`Master`](@ref), whose residual's columns are as far apart as the parameter's; in that of
+`momentum` a [`Q8State`](@ref).
 
 # Options
 * `lr = 1e-3`, `mu = 0.95`, `weight_decay = 1e-2`, `grad_scale = 1.0`, `step = 1` (for the
-  statistics)
+  statistics and `stochastic_rounding`)
 * `nesterov = true`; `momentum_kind = :ema` (as torch) or `:classic`
 * `scale_mode = :match_rms`, `scale_value = 0.2`: see [`scale_factor`](@ref); also `:exact_rms`
 * `fan_out`, `fan_in`: of the layer. By default rows and columns of `param`, as in y = W * x
@@ -35,8 +37,8 @@ Float16; or all Float64. `grad` is only read. No two may overlap.
 * `blocks`: sizes of blocks along `dims` (1: blocks of rows; 2: of columns), whose sum is the size.
   Each is a matrix of its own: fused query-key-value, heads, gate-up. Blocks of rows and y = W * x
   are the usual case.
-* `cautious_decay`, `maximize`, `skip_nonfinite`, `consistent`, `delta`, `stats`, `context`: as in
-  [`adamw!`](@ref)
+* `cautious_decay`, `maximize`, `skip_nonfinite`, `consistent`, `stochastic_rounding`, `seed`,
+  `delta`, `stats`, `context`: as in [`adamw!`](@ref)
 * `msign`: a [`MsignConfig`](@ref)
 
 Returns `false` if `skip_nonfinite` skipped the step, else `true`. Errors as [`adamw!`](@ref) and
@@ -48,9 +50,9 @@ has status -5.
 The same for many matrices in one call.
 """
 function muon!(
-    param::AbstractMatrix,
+    param::Parameter{2},
     grad::AbstractMatrix,
-    momentum::AbstractMatrix;
+    momentum::State{2};
     delta::Union{Nothing,AbstractMatrix} = nothing,
     blocks::Union{Nothing,AbstractVector{<:Integer}} = nothing,
     dims::Integer = 1,
@@ -108,26 +110,37 @@ end
 # A row of the library's is a column here: rows and columns change places, blocks of rows are its
 # blocks of columns, and what it takes fan_out and fan_in from by default is the wrong way round.
 @inline function muon_tensor(param, grad, momentum, delta, blocks, dims, fan_out, fan_in)
-    m, n = shape = size(param)
+    m, n = shape = size(array(param))
     dims == 1 || dims == 2 || throw(ArgumentError("dims is $dims, must be 1 or 2"))
     (fan_out == 0) == (fan_in == 0) || throw(ArgumentError("give both fan_out and fan_in"))
     if fan_out == 0 && (blocks === nothing || allequal(blocks))
-        block = blocks === nothing || isempty(blocks) ? size(param, dims) : first(blocks)
+        block = blocks === nothing || isempty(blocks) ? size(array(param), dims) : first(blocks)
         fan_out, fan_in = dims == 1 ? (block, n) : (m, block)
     end
-    param_data, param_ld = columns("param", param, shape)
+    param_data, param_ld = columns("param", array(param), shape)
     grad_data, grad_ld = columns("grad", grad, shape)
-    momentum_data, momentum_ld = columns("momentum", momentum, shape)
+    momentum_data, momentum_ld = momentum_columns(momentum, shape)
+    low, copy = residual(param), param_copy(param)
+    low_data, low_ld = low === nothing ? (C_NULL, param_ld) : columns("residual", low, shape)
+    low_ld == param_ld || throw(ArgumentError("residual: its columns must be as far apart as" *
+                                              " the parameter's"))
+    copy_data, copy_ld = copy === nothing ? (C_NULL, 0) : columns("copy", copy, shape)
     delta_data, delta_ld = delta === nothing ? (C_NULL, 0) : columns("delta", delta, shape)
     return MuonTensor(
         sizeof(MuonTensor), n, m, param_ld, grad_ld, momentum_ld, delta_ld, fan_out, fan_in,
         param_data, grad_data, momentum_data, delta_data,
-        dtype(eltype(param)), dtype(eltype(grad)), dtype(eltype(momentum)),
-        dtype(eltype(delta === nothing ? param : delta)),
+        dtype(eltype(array(param))), dtype(eltype(grad)), state_dtype(momentum),
+        dtype(eltype(delta === nothing ? array(param) : delta)),
         blocks === nothing ? C_NULL : pointer(blocks), blocks === nothing ? 0 : length(blocks),
         2 - dims, 0, C_NULL,
+        low_data, copy_data, scales(momentum), copy_ld, residual_kind(low), copy_dtype(copy),
+        stream(param), first_index(param),
     )
 end
+
+@inline momentum_columns(momentum::AbstractMatrix, shape) = columns("momentum", momentum, shape)
+@inline momentum_columns(momentum::Q8State, shape) =
+    (address("momentum", momentum.codes, shape), 0)
 
 allequal(values) = all(==(first(values)), values)
 
@@ -157,16 +170,18 @@ const MUON_SKIP_NONFINITE = UInt64(1) << 2
     maximize::Bool = false,
     skip_nonfinite::Bool = false,
     consistent::Bool = false,
+    stochastic_rounding::Bool = false,
+    seed::Integer = 0,
     msign::MaybeMsign = nothing,
 )
     flags = bit(nesterov, 0) | bit(cautious_decay, 1) | bit(skip_nonfinite, 2) | bit(emits, 3) |
-            bit(maximize, 4) | bit(consistent, 32)
+            bit(maximize, 4) | bit(stochastic_rounding, 5) | bit(consistent, 32)
     scale = code(SCALES, scale_mode, "scale_mode")
     uneven && !(scale in SYMMETRIC_SCALES) && uneven_blocks(scale_mode)
     kind = code(MOMENTA, momentum_kind, "momentum_kind")
     GC.@preserve msign begin
         config(skipped) = MuonConfig(sizeof(MuonConfig), flags, lr, mu, weight_decay, scale_value,
-            grad_scale, step, 0, kind, scale, options(msign), skipped)
+            grad_scale, step, seed % UInt64, kind, scale, options(msign), skipped)
         if !skip_nonfinite
             muon_ccall(context, config(C_NULL), tensors, count, stats)
             return true

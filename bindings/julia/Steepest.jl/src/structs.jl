@@ -69,6 +69,14 @@ struct AdamWTensor
     delta::Address
     delta_dtype::Int32
     reserved::Int32
+    residual::Address
+    param_copy::Address
+    exp_avg_scales::Address
+    exp_avg_sq_scales::Address
+    residual_kind::Int32
+    param_copy_dtype::Int32
+    random_stream::UInt64
+    first_index::Int64
 end
 
 struct VectorView
@@ -155,4 +163,12 @@ struct MuonTensor
     block_axis::Int32
     reserved::Int32
     config::Address
+    residual::Address
+    param_copy::Address
+    momentum_scales::Address
+    param_copy_ld::Int64
+    residual_kind::Int32
+    param_copy_dtype::Int32
+    random_stream::UInt64
+    first_index::Int64
 end

@@ -40,6 +40,71 @@ static void check(steepest_status status) {
   }
 }
 
+static void write_bytes(const void* data, size_t bytes) { fwrite(data, 1, bytes, stdout); }
+
+/* Every field of narrow storage once, on a matrix of 40 rows of 24. */
+static void narrow(const float* g) {
+  enum { rows = 40, cols = 24, count = rows * cols };
+  steepest_adamw_config adamw = STEEPEST_ADAMW_CONFIG_INIT;
+  steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
+  steepest_muon_config muon = STEEPEST_MUON_CONFIG_INIT;
+  steepest_muon_tensor matrix = STEEPEST_MUON_TENSOR_INIT;
+  uint16_t* param = bf16(count);
+  static float copy[count], m_scales[count / 256 + 1];
+  static int8_t residual[count];
+  static uint8_t m[count], v[count];
+  static uint16_t v_scales[count / 32];
+
+  adamw.flags = STEEPEST_ADAMW_STOCHASTIC_ROUNDING;
+  adamw.seed = 9;
+  tensor.count = count;
+  tensor.param = param;
+  tensor.param_dtype = STEEPEST_BF16;
+  tensor.grad = g;
+  tensor.exp_avg = m;
+  tensor.exp_avg_dtype = STEEPEST_Q8_DYNAMIC;
+  tensor.exp_avg_scales = m_scales;
+  tensor.exp_avg_sq = v;
+  tensor.exp_avg_sq_dtype = STEEPEST_Q8_COMPANDED;
+  tensor.exp_avg_sq_scales = v_scales;
+  tensor.residual = residual;
+  tensor.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  tensor.param_copy = copy;
+  tensor.param_copy_dtype = STEEPEST_F32;
+  tensor.random_stream = 4;
+  tensor.first_index = 100;
+  check(steepest_adamw_step(NULL, &adamw, &tensor, 1, NULL));
+
+  muon.flags |= STEEPEST_MUON_STOCHASTIC_ROUNDING;
+  muon.seed = 9;
+  muon.step = 2;
+  matrix.rows = rows;
+  matrix.cols = cols;
+  matrix.fan_out = cols;
+  matrix.fan_in = rows;
+  matrix.param = param;
+  matrix.param_dtype = STEEPEST_BF16;
+  matrix.grad = g;
+  matrix.momentum = v;
+  matrix.momentum_dtype = STEEPEST_Q8_COMPANDED;
+  matrix.momentum_scales = v_scales;
+  matrix.residual = residual;
+  matrix.residual_kind = STEEPEST_RESIDUAL_NEAREST8;
+  matrix.param_copy = copy;
+  matrix.param_copy_dtype = STEEPEST_F32;
+  matrix.random_stream = 4;
+  matrix.first_index = 100;
+  check(steepest_muon_step(NULL, &muon, &matrix, 1, NULL, NULL));
+
+  write_bytes(param, count * sizeof *param);
+  write_bytes(copy, sizeof copy);
+  write_bytes(residual, sizeof residual);
+  write_bytes(m, sizeof m);
+  write_bytes(m_scales, sizeof m_scales);
+  write_bytes(v, sizeof v);
+  write_bytes(v_scales, sizeof v_scales);
+}
+
 int main(void) {
   enum { count = 1003, out = 24, in = 40 };
   steepest_adamw_config adamw = STEEPEST_ADAMW_CONFIG_INIT;
@@ -85,5 +150,6 @@ int main(void) {
   fwrite(m, sizeof(float), out * in, stdout);
   fwrite(o, sizeof(float), out * in, stdout);
   fwrite(stats, sizeof(steepest_step_stats), 2, stdout);
+  narrow(g);
   return 0;
 }

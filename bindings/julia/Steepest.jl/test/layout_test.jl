@@ -17,6 +17,7 @@ tensor = initial(Steepest.adamw_tensor_init_, Steepest.AdamWTensor)
 none = Float32[]
 @test tensor.delta_dtype == 1 && tensor.struct_size == sizeof(Steepest.AdamWTensor)
 @test tensor.exp_avg_sq_dtype == 1 && tensor.config == C_NULL
+@test (tensor.residual_kind, tensor.param_copy_dtype, tensor.first_index) == (0, 3, 0)
 @test bytes(initial(Steepest.step_stats_init_, StepStats)) == bytes(StepStats())
 @test bytes(initial(Steepest.msign_stats_init_, MsignStats)) == bytes(MsignStats())
 @test bytes(initial(Steepest.msign_config_init_, Steepest.MsignOptions)) ==
@@ -32,10 +33,16 @@ muon = initial(Steepest.muon_config_init_, Steepest.MuonConfig)
 @test muon.msign == C_NULL && muon.skipped == C_NULL
 matrix = initial(Steepest.muon_tensor_init_, Steepest.MuonTensor)
 @test (matrix.param_dtype, matrix.delta_dtype, matrix.block_axis) == (1, 1, 0)
+@test (matrix.residual_kind, matrix.param_copy_dtype, matrix.first_index) == (0, 3, 0)
 
 # Offsets as a C compiler for 64 bits lays them out.
 @test fieldoffset(Steepest.AdamWTensor, 11) == 64
 @test fieldoffset(Steepest.MuonTensor, 14) == 104
-@test (sizeof(Steepest.MuonTensor), sizeof(Steepest.MuonConfig)) == (152, 96)
-@test (sizeof(Steepest.AdamWConfig), sizeof(Steepest.AdamWTensor)) == (88, 96)
+offset(type, name) = fieldoffset(type, findfirst(==(name), fieldnames(type)))
+@test offset(Steepest.AdamWTensor, :residual) == 96
+@test offset(Steepest.AdamWTensor, :param_copy_dtype) == 132
+@test offset(Steepest.MuonTensor, :param_copy_ld) == 176
+@test offset(Steepest.MuonTensor, :random_stream) == 192
+@test (sizeof(Steepest.MuonTensor), sizeof(Steepest.MuonConfig)) == (208, 96)
+@test (sizeof(Steepest.AdamWConfig), sizeof(Steepest.AdamWTensor)) == (88, 152)
 @test (sizeof(Steepest.MsignOptions), sizeof(MsignStats), sizeof(StepStats)) == (96, 56, 72)

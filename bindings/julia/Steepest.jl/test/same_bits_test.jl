@@ -20,9 +20,16 @@ function same_bits(program)
     adamw!(param, grad, exp_avg, exp_avg_sq; step = 7, lr = 3e-4, weight_decay = 0.1, stats = stats)
     muon!(w, g, m; lr = 3e-4, scale_mode = :sqrt_max1_out_in, stats = matrix_stats)
     o = msign(g)
+    # Every field of narrow storage once.
+    low, copy = BF16.(trunc.(draw(24, 40) .* 100.0f0)), zeros(Float32, 24, 40)
+    rest = zeros(Int8, 24, 40)
+    first, second = Q8State(Float32, 24, 40), Q8State(UInt16, 24, 40)
+    master = Master(low; residual = rest, copy = copy, stream = 4, first_index = 100)
+    adamw!(master, g, first, second; step = 1, stochastic_rounding = true, seed = 9)
+    muon!(master, g, second; step = 2, stochastic_rounding = true, seed = 9)
     result = IOBuffer()
     foreach(array -> write(result, array), (param, exp_avg, exp_avg_sq, w, m, o, stats,
-        matrix_stats))
+        matrix_stats, low, copy, rest, first.codes, first.scales, second.codes, second.scales))
     return take!(result) == read(`$program`)
 end
 

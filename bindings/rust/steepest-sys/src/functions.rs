@@ -37,6 +37,30 @@ extern "C" {
         count: i64,
         stats: *mut steepest_step_stats,
     ) -> steepest_status;
+    pub fn steepest_q8_scales(
+        dtype: steepest_dtype,
+        count: i64,
+        scales: *mut i64,
+        scale_bytes: *mut i64,
+    ) -> steepest_status;
+    pub fn steepest_q8_encode(
+        context: *mut steepest_context,
+        dtype: steepest_dtype,
+        is_signed: i32,
+        count: i64,
+        values: *const f32,
+        codes: *mut u8,
+        scales: *mut c_void,
+    ) -> steepest_status;
+    pub fn steepest_q8_decode(
+        context: *mut steepest_context,
+        dtype: steepest_dtype,
+        is_signed: i32,
+        count: i64,
+        codes: *const u8,
+        scales: *const c_void,
+        values: *mut f32,
+    ) -> steepest_status;
     pub fn steepest_vector_init(vector: *mut c_void, struct_size: usize) -> steepest_status;
     pub fn steepest_grad_norm(
         context: *mut steepest_context,

@@ -149,6 +149,14 @@ pub struct steepest_adamw_tensor {
     pub delta: *mut c_void,
     pub delta_dtype: steepest_dtype,
     pub reserved: i32,
+    pub residual: *mut c_void,
+    pub param_copy: *mut c_void,
+    pub exp_avg_scales: *mut c_void,
+    pub exp_avg_sq_scales: *mut c_void,
+    pub residual_kind: i32,
+    pub param_copy_dtype: steepest_dtype,
+    pub random_stream: u64,
+    pub first_index: i64,
 }
 
 pub const STEEPEST_ADAMW_TENSOR_INIT: steepest_adamw_tensor = steepest_adamw_tensor {
@@ -167,6 +175,14 @@ pub const STEEPEST_ADAMW_TENSOR_INIT: steepest_adamw_tensor = steepest_adamw_ten
     delta: null_mut(),
     delta_dtype: STEEPEST_F32,
     reserved: 0,
+    residual: null_mut(),
+    param_copy: null_mut(),
+    exp_avg_scales: null_mut(),
+    exp_avg_sq_scales: null_mut(),
+    residual_kind: STEEPEST_RESIDUAL_NONE,
+    param_copy_dtype: STEEPEST_BF16,
+    random_stream: 0,
+    first_index: 0,
 };
 
 #[repr(C)]
@@ -321,6 +337,14 @@ pub struct steepest_muon_tensor {
     pub block_axis: i32,
     pub reserved: i32,
     pub config: *const steepest_muon_config,
+    pub residual: *mut c_void,
+    pub param_copy: *mut c_void,
+    pub momentum_scales: *mut c_void,
+    pub param_copy_ld: i64,
+    pub residual_kind: i32,
+    pub param_copy_dtype: steepest_dtype,
+    pub random_stream: u64,
+    pub first_index: i64,
 }
 
 pub const STEEPEST_MUON_TENSOR_INIT: steepest_muon_tensor = steepest_muon_tensor {
@@ -346,6 +370,14 @@ pub const STEEPEST_MUON_TENSOR_INIT: steepest_muon_tensor = steepest_muon_tensor
     block_axis: 0,
     reserved: 0,
     config: null(),
+    residual: null_mut(),
+    param_copy: null_mut(),
+    momentum_scales: null_mut(),
+    param_copy_ld: 0,
+    residual_kind: STEEPEST_RESIDUAL_NONE,
+    param_copy_dtype: STEEPEST_BF16,
+    random_stream: 0,
+    first_index: 0,
 };
 
 #[repr(C)]

@@ -103,7 +103,15 @@ fn layouts() -> Vec<Layout> {
                 max_exp_avg_sq,
                 delta,
                 delta_dtype,
-                reserved
+                reserved,
+                residual,
+                param_copy,
+                exp_avg_scales,
+                exp_avg_sq_scales,
+                residual_kind,
+                param_copy_dtype,
+                random_stream,
+                first_index
             }
         ),
         layout!(
@@ -182,7 +190,15 @@ fn layouts() -> Vec<Layout> {
                 block_count,
                 block_axis,
                 reserved,
-                config
+                config,
+                residual,
+                param_copy,
+                momentum_scales,
+                param_copy_ld,
+                residual_kind,
+                param_copy_dtype,
+                random_stream,
+                first_index
             }
         ),
         layout!(

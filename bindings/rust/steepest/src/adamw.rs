@@ -6,7 +6,7 @@ use steepest_sys as sys;
 use crate::error::{check, size};
 use crate::set_flag;
 use crate::stats::stats_pointer;
-use crate::{Context, Dtype, Error, Outcome, Result, StepStats};
+use crate::{Context, Dtype, Error, Outcome, Residual, Result, State, StepStats};
 
 /// The hyper-parameters of [`adamw_step`], as `steepest_adamw_config` has them.
 ///
@@ -105,6 +105,17 @@ impl AdamWConfig {
         self.flag(sys::STEEPEST_ADAMW_EMIT_DELTA, on)
     }
 
+    /// Round to bf16 and 8 bits by random bits: see "stochastic rounding" in steepest.h.
+    pub fn stochastic_rounding(self, on: bool) -> Self {
+        self.flag(sys::STEEPEST_ADAMW_STOCHASTIC_ROUNDING, on)
+    }
+
+    /// Of `stochastic_rounding`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.0.seed = seed;
+        self
+    }
+
     /// The same bits on every instruction-set level.
     pub fn consistent(self, on: bool) -> Self {
         self.flag(sys::STEEPEST_FLAG_CONSISTENT, on)
@@ -190,6 +201,61 @@ impl<'a> AdamWTensor<'a> {
         }
         self.0.max_exp_avg_sq = buffer.as_mut_ptr().cast();
         Ok(self)
+    }
+
+    /// Moments in any storage type, 8-bit ones too.
+    pub fn with_states<P: Dtype, G: Dtype>(
+        param: &'a mut [P],
+        grad: &'a [G],
+        exp_avg: State<'a>,
+        exp_avg_sq: State<'a>,
+    ) -> Result<Self> {
+        let count = param.len();
+        same_length("grad", grad.len(), count)?;
+        let (m_len, m, m_dtype, m_scales) = exp_avg.parts("adamw_step: exp_avg")?;
+        let (v_len, v, v_dtype, v_scales) = exp_avg_sq.parts("adamw_step: exp_avg_sq")?;
+        same_length("exp_avg", m_len, count)?;
+        same_length("exp_avg_sq", v_len, count)?;
+        let tensor = sys::steepest_adamw_tensor {
+            count: size(count),
+            param: param.as_mut_ptr().cast(),
+            grad: grad.as_ptr().cast(),
+            exp_avg: m,
+            exp_avg_sq: v,
+            param_dtype: P::DTYPE,
+            grad_dtype: G::DTYPE,
+            exp_avg_dtype: m_dtype,
+            exp_avg_sq_dtype: v_dtype,
+            exp_avg_scales: m_scales,
+            exp_avg_sq_scales: v_scales,
+            ..sys::STEEPEST_ADAMW_TENSOR_INIT
+        };
+        Ok(AdamWTensor(tensor, PhantomData))
+    }
+
+    /// Not with `emit_delta`.
+    pub fn residual(mut self, residual: Residual<'a>) -> Result<Self> {
+        let (kind, length, data) = residual.parts(self.0.param_dtype)?;
+        same_length("residual", length, self.0.count as usize)?;
+        self.0.residual_kind = kind;
+        self.0.residual = data;
+        Ok(self)
+    }
+
+    /// The new parameters rounded to nearest, written in the same pass; f32, `Bf16` or `F16`.
+    pub fn param_copy<C: Dtype>(mut self, copy: &'a mut [C]) -> Result<Self> {
+        same_length("param_copy", copy.len(), self.0.count as usize)?;
+        self.0.param_copy = copy.as_mut_ptr().cast();
+        self.0.param_copy_dtype = C::DTYPE;
+        Ok(self)
+    }
+
+    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in the
+    /// tensor that this is a part of.
+    pub fn random_stream(mut self, stream: u64, first_index: usize) -> Self {
+        self.0.random_stream = stream;
+        self.0.first_index = size(first_index);
+        self
     }
 
     /// Hyper-parameters of its own, in place of the call's: a parameter group.

@@ -34,6 +34,7 @@ mod executor;
 mod matrix;
 mod msign;
 mod muon;
+mod narrow;
 pub mod optim;
 mod schedule;
 mod stats;
@@ -57,6 +58,7 @@ pub use muon::{
     muon_step, muon_step_with_stats, scale_factor, BlockAxis, MomentumKind, MuonConfig, MuonTensor,
     ScaleMode,
 };
+pub use narrow::{q8_scales, Residual, State, Q8};
 pub use schedule::{
     schedule_bound, schedule_optimal, schedule_refine, DecayShape, GradNorms, RefineKind, Schedule,
     ScheduleKind,

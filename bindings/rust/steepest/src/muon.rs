@@ -7,7 +7,10 @@ use steepest_sys as sys;
 use crate::error::{check, size};
 use crate::set_flag;
 use crate::stats::stats_pointer;
-use crate::{Context, Dtype, Error, MatrixMut, MatrixRef, MsignConfig, Outcome, Result, StepStats};
+use crate::{
+    Context, Dtype, Error, MatrixMut, MatrixRef, MsignConfig, Outcome, Residual, Result, State,
+    StepStats,
+};
 
 /// How the momentum is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +97,7 @@ impl<'a> MuonConfig<'a> {
         self
     }
 
-    /// The number of this step, from 1; only the statistics need it.
+    /// The number of this step, from 1; for the statistics and `stochastic_rounding`.
     pub fn step(mut self, step: i64) -> Self {
         self.0.step = step;
         self
@@ -138,6 +141,17 @@ impl<'a> MuonConfig<'a> {
 
     pub fn maximize(self, on: bool) -> Self {
         self.flag(sys::STEEPEST_MUON_MAXIMIZE, on)
+    }
+
+    /// Round to bf16 and 8 bits by random bits: see "stochastic rounding" in steepest.h.
+    pub fn stochastic_rounding(self, on: bool) -> Self {
+        self.flag(sys::STEEPEST_MUON_STOCHASTIC_ROUNDING, on)
+    }
+
+    /// Of `stochastic_rounding`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.0.seed = seed;
+        self
     }
 
     /// The same bits on every instruction-set level.
@@ -232,6 +246,73 @@ impl<'a> MuonTensor<'a> {
         self.0.blocks = sizes.as_ptr();
         self.0.block_count = size(sizes.len());
         self.0.block_axis = axis as i32;
+        self
+    }
+
+    /// Momentum in any storage type, 8-bit ones too: the elements row by row, without gaps.
+    pub fn with_state<P: Dtype, G: Dtype>(
+        mut param: MatrixMut<'a, P>,
+        grad: MatrixRef<'a, G>,
+        momentum: State<'a>,
+    ) -> Result<Self> {
+        let (rows, cols) = param.shape();
+        same_shape("grad", grad.shape(), (rows, cols))?;
+        let (length, data, dtype, scales) = momentum.parts("muon_step: momentum")?;
+        if rows.checked_mul(cols) != Some(size(length)) {
+            return Error::shape(format!(
+                "muon_step: momentum has {} elements, param is {} x {}",
+                length, rows, cols
+            ));
+        }
+        let tensor = sys::steepest_muon_tensor {
+            rows,
+            cols,
+            param_ld: param.c_ld(),
+            grad_ld: grad.c_ld(),
+            param: param.as_mut_ptr(),
+            grad: grad.as_ptr(),
+            momentum: data,
+            param_dtype: P::DTYPE,
+            grad_dtype: G::DTYPE,
+            momentum_dtype: dtype,
+            momentum_scales: scales,
+            ..sys::STEEPEST_MUON_TENSOR_INIT
+        };
+        Ok(MuonTensor(tensor, PhantomData))
+    }
+
+    /// Its rows are as far apart as the parameter's. Not with `emit_delta`.
+    pub fn residual(mut self, residual: Residual<'a>) -> Result<Self> {
+        let (kind, length, data) = residual.parts(self.0.param_dtype)?;
+        let needed = match self.0.rows {
+            0 => 0,
+            rows => (rows - 1) * self.0.param_ld + self.0.cols,
+        };
+        if size(length) < needed {
+            return Error::shape(format!(
+                "muon_step: residual has {} elements, needed are {}",
+                length, needed
+            ));
+        }
+        self.0.residual_kind = kind;
+        self.0.residual = data;
+        Ok(self)
+    }
+
+    /// The new parameters rounded to nearest, written in the same pass; f32, `Bf16` or `F16`.
+    pub fn param_copy<C: Dtype>(mut self, mut copy: MatrixMut<'a, C>) -> Result<Self> {
+        same_shape("param_copy", copy.shape(), (self.0.rows, self.0.cols))?;
+        self.0.param_copy_ld = copy.c_ld();
+        self.0.param_copy = copy.as_mut_ptr();
+        self.0.param_copy_dtype = C::DTYPE;
+        Ok(self)
+    }
+
+    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in the
+    /// tensor that this is a part of.
+    pub fn random_stream(mut self, stream: u64, first_index: usize) -> Self {
+        self.0.random_stream = stream;
+        self.0.first_index = size(first_index);
         self
     }
 
