@@ -87,7 +87,7 @@ def compared(theirs, ours, their_first, our_first):
 
 
 def ratio_columns(result):
-    """PyTorch us, Steepest us, their ratio, its interval and extremes."""
+    """Peer us, Steepest us, their ratio, its interval and extremes."""
 
     def microseconds(seconds):
         return f"{statistics.median(seconds) * 1e6:,.1f}"
@@ -102,7 +102,8 @@ def ratio_columns(result):
     ]
 
 
-RATIO_HEADERS = ["PyTorch us", "Steepest us", "PyTorch / Steepest", "95% interval", "min-max"]
+def ratio_headers(peer):
+    return [f"{peer} us", "Steepest us", f"{peer} / Steepest", "95% interval", "min-max"]
 
 
 def parser(description):
@@ -133,13 +134,13 @@ def parse(parser):
     return options
 
 
-def run(cases, compare_one, row, headers, their_program, program, options):
+def run(cases, compare_one, row, headers, their_program, program, options, peer="PyTorch"):
     """Compares the cases that --filter leaves, on one thread and on all, and prints the table.
 
     compare_one(case, threads) is a result of compare(); row(result) its first columns.
     """
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("PyTorch is not installed; run ./dev setup --peers")
+    if importlib.util.find_spec({"PyTorch": "torch"}.get(peer, peer)) is None:
+        sys.exit(f"{peer} is not installed; run ./dev setup --peers")
     if not program.exists():
         sys.exit(f"not built: {program}; run ./dev build")
     import tabulate
@@ -156,13 +157,13 @@ def run(cases, compare_one, row, headers, their_program, program, options):
             results.append(result | compare_one(case, threads))
     if not results:
         sys.exit(f"no case matches --filter {options.filter}")
-    facts["PyTorch"] = f"{results[0]['their_first']['build']}, {their_program}"
+    facts[peer] = f"{results[0]['their_first']['build']}, {their_program}"
     facts["Library"] = results[0]["our_first"]["build"]
     facts["ISA level"] = results[0]["our_first"]["isa"]
     facts["Method"] = f"{options.rounds} processes of each side in turn, {options.pages} pages"
     machine.print_header(facts, options.markdown)
     table = [[r["case"], r["threads"]] + row(r) + ratio_columns(r) for r in results]
-    headers = ["case", "threads"] + headers + RATIO_HEADERS
+    headers = ["case", "threads"] + headers + ratio_headers(peer)
     print(
         tabulate.tabulate(
             table,

@@ -7,6 +7,7 @@ optimizer = steepest.torch.MuonAdamW(model, lr=3e-4)               # Muon where 
 scheduler = steepest.torch.ScheduleLR(optimizer, 1000, "cosine", warmup_steps=50)
 """
 
+from ._bitsandbytes import to_bitsandbytes
 from ._optimizer import Optimizer
 from .adamw import AdamW
 from .muon import Muon
@@ -21,4 +22,5 @@ __all__ = [
     "Optimizer",
     "ScheduleLR",
     "split_parameters",
+    "to_bitsandbytes",
 ]

@@ -15,6 +15,9 @@ from torch.nn import Parameter
 
 from .. import _c
 from .._structs import Structs
+from . import _states as states
+from . import _storage as storage
+from ._bitsandbytes import translated
 from ._rows import Rows, Stale, norm_of, same
 
 
@@ -33,6 +36,7 @@ class Optimizer(torch.optim.Optimizer):
     _step_supports_amp_scaling = True  # GradScaler sets grad_scale and found_inf, and calls step()
     _extra: ClassVar[dict[str, Any]] = {}  # options beyond torch's, and their defaults
     _own = ("max_grad_norm", "skip_nonfinite", "track_stats")
+    _kinds: ClassVar[tuple[type[Rows], ...]] = ()
     _tables: list[Rows] | None = None
     process_group: Any = None  # of ranks that share the matrices: see Muon
     _plan: Any = None  # of _distributed, where ranks share matrices
@@ -99,23 +103,69 @@ class Optimizer(torch.optim.Optimizer):
                 group.setdefault(key, before.get(key, self.defaults.get(key, default)))
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """As in torch, but where `state_dtype` is set, state tensors get that type directly."""
-        loaded: dict = {}
-        hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.update(state))
+        """As in torch, and from other kinds of storage: see `AdamW`.
+
+        Nothing is changed if the dictionary does not fit: ValueError then says what is wrong.
+        """
+        ready: dict[Tensor, dict] = {}
+        hook = self.register_load_state_dict_pre_hook(lambda _, given: self._read(given, ready))
         try:
             super().load_state_dict(state_dict)
         finally:
             hook.remove()
-        for group, saved in zip(self.param_groups, loaded["param_groups"]):
-            if not (dtype := group.get("state_dtype")):
-                continue
-            for param, number in zip(group["params"], saved["params"]):
-                for key, value in loaded["state"].get(number, {}).items():
-                    if isinstance(value, Tensor) and key != "step":
-                        self.state[param][key] = value.to("cpu", dtype, copy=True)
-
+        for param, entry in ready.items():
+            self.state[param].update(entry)
         if (plan := self._planned()) is not None:
             plan.keep_own()
+
+    def _read(self, given: dict, ready: dict[Tensor, dict]) -> dict:
+        """Puts the states that torch would spoil into `ready`. Returns what is left for torch."""
+        for key in ("state", "param_groups"):
+            if not isinstance(given.get(key), (dict, list)):
+                states.refuse("this is no state dict of an optimizer", f"it has no {key!r}")
+        given = translated(given)
+        groups, state = [], dict(given["state"])
+        for place, (group, saved) in enumerate(zip(self.param_groups, given["param_groups"])):
+            # How state is stored is this optimizer's own choice, if it has made one.
+            chosen = {key: group[key] for key in ("state_dtype", "master") if group.get(key)}
+            groups.append({**saved, **chosen})
+            storing = {**group, **groups[-1]}
+            storage.check_options(storing, tuple(k for kind in self._kinds for k in kind.moments))
+            for i, (param, number) in enumerate(zip(group["params"], saved["params"])):
+                entry = state.get(number)
+                if not entry:
+                    continue
+                where = f"state_dict['state'][{number!r}], for param_groups[{place}]['params'][{i}]"
+                self._check_state(where, entry, param)
+                if "format" in entry or storing["state_dtype"]:
+                    try:
+                        ready[param] = states.converted(entry, storing, param)
+                    except TypeError as error:
+                        raise TypeError(f"{where}: {error}") from None
+                    left = {k: v for k, v in entry.items() if k not in ready[param]}
+                    state[number] = {k: v for k, v in left.items() if k not in states.KEYS}
+        groups += given["param_groups"][len(groups) :]
+        return {**given, "state": state, "param_groups": groups}
+
+    def _check_state(self, where: str, entry: Any, param: Tensor) -> None:
+        if not isinstance(entry, dict):
+            states.refuse(where, f"it is {type(entry).__name__}, not a dictionary")
+        tensors = {k for k, v in entry.items() if isinstance(v, Tensor)} - {"step"}
+        kinds = [rows.moments for rows in self._kinds]
+        if tensors and not any(tensors >= set(kind) for kind in kinds):
+            wanted = " or ".join(" and ".join(kind) for kind in kinds)
+            found = ", ".join(sorted(tensors))
+            states.refuse(where, f"it has {found}, but needs {wanted}: is it of another optimizer?")
+        states.check_state(where, entry, param.shape, param.dtype)
+
+    def master(self, param: Tensor) -> Tensor:
+        """The float32 value of a parameter, with what its master keeps beyond the parameter's own
+        bits; without a master, the parameter as float32. A copy."""
+        state = self.state.get(param, {})
+        kind = state.get("format", {}).get("param")
+        if kind is None:
+            return param.detach().to(torch.float32, copy=True)
+        return storage.join(kind, param, state[storage.master_key(kind)])
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch. Where ranks share matrices: of all of them, called by all of them."""
@@ -253,6 +303,10 @@ class Optimizer(torch.optim.Optimizer):
                 name = names[i] if names else where
                 items.setdefault(self._rows_for(group), []).append((group, name, param))
         self._tables = self._make_tables(items)
+        places = {id(param): place for place, param in reversed(list(enumerate(params)))}
+        for table in self._tables:  # a parameter's random numbers are those of its place
+            streams = [places.get(id(param), 0) for param in table.params]
+            table.tensors.columns["random_stream"][:] = streams
         self._seen_groups, self._seen_params = list(groups), params
         self._seen_states = list(self.state.values())
         return self._tables

@@ -20,6 +20,9 @@ from torch.autograd.graph import increment_version
 
 from .. import _c
 from .._structs import Structs
+from . import _states as states
+from . import _storage as storage
+from ._storage import is_dense, same_order
 
 DTYPES = {
     torch.float32: _c.F32,
@@ -51,17 +54,6 @@ class Stale(Exception):
 def same(a: list, b: list) -> bool:
     """Whether both lists hold the same objects, not only equal ones."""
     return len(a) == len(b) and all(map(is_, a, b))
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether its elements fill one piece of memory, in any order of the dimensions."""
-    return tensor.is_contiguous() or torch.empty_like(tensor).stride() == tensor.stride()
-
-
-def same_order(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape, of which one is dense, store their elements alike."""
-    strides = zip(a.shape, a.stride(), b.stride())
-    return all(left == right for size, left, right in strides if size > 1)
 
 
 def _signature(tensors: list[Tensor]) -> tuple[list, list, list]:
@@ -110,9 +102,13 @@ class Selection:
         self.grad_addresses: list[int] = []
         self.steps = [state["step"] for state in self.states]
         self.keys = []
-        for key in rows.fields:  # one parameter group may use AMSGrad, another not
-            states = [rows.states[i] for i in chosen if rows.uses(key, rows.groups[i])]
-            self.keys.append((key, states, [state[key].data_ptr() for state in states]))
+        watched: dict[str, list] = {}
+        for i in chosen:
+            for key in rows.watched[i]:
+                watched.setdefault(key, []).append(rows.states[i])
+        for key, owners in watched.items():
+            self.keys.append((key, owners, [state[key].data_ptr() for state in owners]))
+        self.masters = [(k, i) for k, i in enumerate(chosen) if "master" in rows.watched[i]]
         self.stats = Structs(_c.StepStats, self.count)
         self.packed = None if active is None else Structs(rows.tensor_kind, self.count)
 
@@ -124,6 +120,7 @@ class Rows:
     tensor_kind: type[ctypes.Structure]
     config_kind: type[ctypes.Structure]
     fields: ClassVar[dict[str, str]]  # state key -> field of the tensor struct
+    moments: tuple[str, ...] = ()  # the state keys without which a state is not of this kind
     has_snr_update = False
     unknown_steps = 0.0  # what a state without a count of its steps is taken to have
 
@@ -134,6 +131,8 @@ class Rows:
         self.names = [name for _, name, _ in items]
         self.params = [param for _, _, param in items]
         self.states: list[Any] = [None] * count
+        self.watched: list[list[str]] = [[]] * count  # the state tensors that the struct points to
+        self.versions: dict[int, int] = {}  # of parameters with a float32 master, as we left them
         self.copies: dict[int, Tensor] = {}  # of parameters that the library cannot update in place
         self.selection: Any = None  # a Selection once any parameter has had a gradient
         self.grads: list[Tensor] = []
@@ -221,31 +220,45 @@ class Rows:
         state = self.states[i] = self.state[param]
         self.steps[i] = float(state.get("step", self.unknown_steps if state else 0.0))
         state["step"] = self.counters[i]
-        for key, field in self.fields.items():
-            if self.uses(key, group):
-                value = state[key] = self.stored(i, key, state.get(key), buffer)
-                columns[field][i] = value.data_ptr()
-                if f"{field}_dtype" in columns:
-                    columns[f"{field}_dtype"][i] = DTYPES[value.dtype]
         columns["param_dtype"][i] = DTYPES[param.dtype]
+        self.watched[i] = []
+        try:
+            states.check_state("its state", state, param.shape, param.dtype)
+            for key, field in self.fields.items():
+                if self.uses(key, group):
+                    self.place(i, key, field, buffer)
+            self.place_master(i, buffer)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.title}: {self.names[i]}: {error}") from None
         self.describe(i, buffer)
 
-    def stored(self, i: int, key: str, value: Tensor | None, buffer: Tensor) -> Tensor:
-        """The state tensor as the library needs it: new, or as it is, or reordered or converted."""
-        if value is None:
-            dtype = self.groups[i].get("state_dtype") or buffer.dtype
-            return torch.zeros_like(buffer, dtype=dtype)
-        if value.shape != buffer.shape:
-            shapes = f"{tuple(value.shape)}, not {tuple(buffer.shape)}"
-            raise ValueError(f"{self.title}: {key} of {self.names[i]} has the shape {shapes}")
-        dtype = value.dtype
-        if key == "max_exp_avg_sq":  # of the type of what it is the maximum of
-            dtype = self.states[i]["exp_avg_sq"].dtype
-        elif torch.float64 in (dtype, buffer.dtype) or dtype not in DTYPES:
-            dtype = buffer.dtype  # F64 goes with F64 alone
-        if value.is_cpu and value.dtype == dtype and same_order(value, buffer):
-            return value
-        return torch.empty_like(buffer, dtype=dtype).copy_(value.detach())
+    def place(self, i: int, key: str, field: str, buffer: Tensor) -> None:
+        """Writes one moment's addresses and type into row i."""
+        state, columns = self.states[i], self.tensors.columns
+        name = states.settle_moment(state, self.groups[i], key, buffer)
+        self.watched[i].append(key)
+        columns[field][i] = state[key].data_ptr()
+        if f"{field}_dtype" in columns:
+            dtype = storage.Q8[name] if name else DTYPES[state[key].dtype]
+            columns[f"{field}_dtype"][i] = dtype
+        if name:
+            self.watched[i].append(f"{key}_scales")
+            columns[f"{field}_scales"][i] = state[f"{key}_scales"].data_ptr()
+
+    def place_master(self, i: int, buffer: Tensor) -> None:
+        """Writes what keeps the bits beyond a 16-bit parameter's own into row i."""
+        state, columns = self.states[i], self.tensors.columns
+        kind = states.settle_master(state, self.groups[i], self.params[i], buffer)
+        if not kind:
+            return
+        key = storage.master_key(kind)
+        self.watched[i].append(key)
+        if kind == "f32":
+            columns["param_dtype"][i] = _c.F32
+            columns["param_copy_dtype"][i] = DTYPES[buffer.dtype]
+        else:
+            columns["residual"][i] = state[key].data_ptr()
+            columns["residual_kind"][i] = storage.RESIDUALS[kind][0]
 
     # ---- one step
 
@@ -285,6 +298,16 @@ class Rows:
             addresses[k] = copy.data_ptr()
         if addresses != chosen.addresses:
             columns["param"][index] = chosen.addresses = addresses
+            for (
+                k,
+                i,
+            ) in chosen.masters:  # the step computes with these, and writes the parameter too
+                columns["param_copy"][i] = addresses[k]
+                columns["param"][i] = self.states[i]["master"].data_ptr()
+        for k, i in chosen.masters:
+            if self.versions.get(i) != params[k]._version:
+                target = self.copies[i] if i in self.copies else params[k].detach()
+                storage.reconcile(target, self.states[i]["master"])
         if not chosen.grads_alike(*grads):
             self.accept(chosen, grads)
         addresses = list(map(Tensor.data_ptr, grads))
@@ -357,6 +380,8 @@ class Rows:
         for k, copy in chosen.copies:
             chosen.params[k].detach().copy_(copy)
         increment_version(chosen.params)
+        for k, i in chosen.masters:
+            self.versions[i] = chosen.params[k]._version
         if status == _c.OK:
             self.steps[chosen.index] += 1
             if chosen.active is None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _c
+from . import _storage as storage
 from ._optimizer import Optimizer
 from ._rows import DTYPES, Rows
 
@@ -48,7 +49,7 @@ OURS = {
     "block_axis": 0,
     "transposed": False,
     "flatten": False,
-    "state_dtype": None,
+    **storage.OPTIONS,
 }
 _others = itemgetter(
     "weight_decay",
@@ -63,6 +64,8 @@ _others = itemgetter(
     "momentum_kind",
     "maximize",
     "cautious",
+    "rounding",
+    "seed",
 )
 _structure = itemgetter("blocks", "block_axis", "transposed", "flatten")
 
@@ -93,6 +96,7 @@ class MuonRows(Rows):
     tensor_kind = _c.MuonTensor
     config_kind = _c.MuonConfig
     fields: ClassVar = {"momentum_buffer": "momentum"}
+    moments = ("momentum_buffer",)
     unknown_steps = 1000.0  # torch.optim.Muon counts none: for `stats` its momentum has settled
 
     def __init__(self, state: dict, items: list[tuple[dict, str, Tensor]]) -> None:
@@ -110,9 +114,11 @@ class MuonRows(Rows):
         flags = _c.MUON_NESTEROV * bool(group["nesterov"])
         flags += _c.MUON_CAUTIOUS_DECAY * bool(group["cautious"])
         flags += _c.MUON_MAXIMIZE * bool(group["maximize"])
+        flags += _c.MUON_STOCHASTIC_ROUNDING * (group["rounding"] == "stochastic")
         kinds = {"ema": _c.MOMENTUM_EMA, "classic": _c.MOMENTUM_CLASSIC}
         return {
             "flags": flags,
+            "seed": group["seed"],
             "lr": float(group["lr"]),
             "momentum": group["momentum"],
             "weight_decay": group["weight_decay"],
@@ -231,7 +237,7 @@ class Muon(Optimizer):
         `scale_value`), "sqrt_out_in", "sqrt_max", "none".
     scale_value: the update RMS of "match_rms_adamw" and "exact_rms".
     momentum_kind: "ema" as in torch, or "classic": m = mu m + g.
-    maximize, cautious, state_dtype: as in `AdamW`.
+    maximize, cautious, state_dtype (of the momentum), master, rounding, seed: as in `AdamW`.
     blocks: a number of equal blocks, or their sizes, that the rows of each matrix in the group (the
         columns with block_axis=1) consist of, each orthogonalised by itself: 3 for fused
         query-key-value, 2 for gate and up.
@@ -246,6 +252,7 @@ class Muon(Optimizer):
     """
 
     _extra: ClassVar = OURS
+    _kinds: ClassVar = (MuonRows,)
 
     def __init__(
         self,
@@ -286,6 +293,7 @@ class Muon(Optimizer):
 
     def _check_group(self, group: dict) -> None:
         check_options(group)
+        storage.check_options(group, MuonRows.moments)
 
     def _rows_for(self, group: dict) -> type[Rows]:
         return MuonRows

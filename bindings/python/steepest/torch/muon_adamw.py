@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from . import _storage as storage
 from ._optimizer import Optimizer
 from ._rows import Rows
 from .adamw import AdamWRows
@@ -137,11 +138,14 @@ class MuonAdamW(Optimizer):
 
     The update RMS of both is alike ("match_rms_adamw"), so they share lr and weight decay: those
     of an AdamW run carry over. State and options are those of `Muon` and `AdamW`; kernels of
-    convolutions are flattened. With process_group, or DTensors, the matrices are shared as in
-    `Muon`; AdamW is computed by each rank, on what it holds of a parameter.
+    convolutions are flattened. A pair as state_dtype gives the momentum its first type; a
+    dictionary may have "momentum_buffer", "exp_avg" and "exp_avg_sq". With process_group, or
+    DTensors, the matrices are shared as in `Muon`; AdamW is computed by each rank, on what it holds
+    of a parameter.
     """
 
     _extra: ClassVar = {"use_muon": None, **OURS, "flatten": True}
+    _kinds: ClassVar = (AdamWRows, MuonRows)
 
     def __init__(
         self,
@@ -192,6 +196,9 @@ class MuonAdamW(Optimizer):
         check_options(group if group["use_muon"] else {**group, "params": []})
         if not (group["eps"] >= 0 and all(0 <= float(beta) < 1 for beta in group["betas"])):
             raise ValueError(f"eps {group['eps']} must be >= 0, betas {group['betas']} in [0, 1)")
+        moments = (*AdamWRows.moments, *MuonRows.moments)
+        amsgrad = group["amsgrad"] and not group["use_muon"]
+        storage.check_options({**group, "amsgrad": amsgrad}, moments)
 
     def _rows_for(self, group: dict) -> type[Rows]:
         return MuonRows if group["use_muon"] else AdamWRows
