@@ -53,7 +53,7 @@ function narrow_bits(c)
     failed = ccall(c.c_narrow, Int64,
         (Ptr{Float32}, Ptr{Cvoid}, Ptr{Float32}, Ptr{Int8}, Ptr{UInt8}, Ptr{Float32}, Ptr{UInt8},
             Ptr{UInt16}),
-        grad, theirs...)
+        grad, theirs[1], theirs[2], theirs[3], theirs[4], theirs[5], theirs[6], theirs[7])
     return failed == 0 && bits(ours...) == bits(theirs...) && any(!iszero, ours[3])
 end
 
