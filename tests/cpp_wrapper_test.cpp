@@ -274,6 +274,31 @@ TEST(cpp_wrapper, narrow_storage_is_the_c_call) {
   EXPECT_THROW(tensor.with_param_copy(std::span(a.copy).first(299)), steepest::error);
 }
 
+TEST(cpp_wrapper, a_step_in_chunks) {
+  const steepest::context& context = steepest::context::process_wide();
+  constexpr std::size_t count = STEEPEST_ADAMW_CHUNK + 100;
+  const steepest::adamw_config config;
+  const std::vector<float> g(count, 0.5f);
+  std::vector<float> w(count, 1), m(count), v(count), w2 = w, m2 = m, v2 = v;
+  const std::array tensors = {steepest::adamw_tensor(w, g, m, v)};
+  std::array<steepest::step_stats, 1> stats, whole;
+  steepest::adamw_plan plan = steepest::adamw_begin(context, config, tensors);
+  steepest::adamw_chunk(plan, 0, STEEPEST_ADAMW_CHUNK, 100);
+  EXPECT_THROW(steepest::adamw_chunk(plan, 0, 1, 100), steepest::error);
+  steepest::adamw_chunk(plan, 0, 0, STEEPEST_ADAMW_CHUNK);
+  steepest::adamw_end(std::move(plan), stats);
+  const std::array again = {steepest::adamw_tensor(w2, g, m2, v2)};
+  steepest::adamw_step(context, config, again, whole);
+  EXPECT_TRUE(w == w2 && m == m2 && v == v2);
+  EXPECT_EQ(stats[0].update_rms, whole[0].update_rms);
+
+  // Not all of it, and abandoned.
+  EXPECT_EQ(steepest::nothrow::adamw_end(steepest::adamw_begin(context, config, tensors)).status(),
+            STEEPEST_E_INVALID_ARGUMENT);
+  EXPECT_NO_THROW(steepest::adamw_begin(context, config, tensors));
+  EXPECT_TRUE(w == w2);
+}
+
 TEST(cpp_wrapper, codes_of_8_bits_and_back) {
   const steepest::context& context = steepest::context::process_wide();
   std::vector<std::uint8_t> codes(4);

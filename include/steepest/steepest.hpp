@@ -479,6 +479,62 @@ inline result<outcome> adamw_step(const context& context, const steepest_adamw_c
 
 }  // namespace nothrow
 
+// A step in chunks, for gradients that arrive in pieces: adamw_begin makes it, adamw_end closes it;
+// destroyed before that, the step is abandoned. See steepest_adamw_begin for the rules. Buffers
+// stay in place and the context outlives it.
+class adamw_plan {
+ public:
+  // Takes what steepest_adamw_begin made for `count` tensors.
+  adamw_plan(steepest_adamw_plan* handle, std::size_t count) : handle_(handle), count_(count) {}
+  steepest_adamw_plan* get() const noexcept { return handle_.get(); }
+  steepest_adamw_plan* release() noexcept { return handle_.release(); }
+  std::size_t count() const noexcept { return count_; }
+
+ private:
+  struct abandon {
+    void operator()(steepest_adamw_plan* handle) const { steepest_adamw_end(handle, nullptr); }
+  };
+  std::unique_ptr<steepest_adamw_plan, abandon> handle_;
+  std::size_t count_;
+};
+
+namespace nothrow {
+
+inline result<adamw_plan> adamw_begin(const context& context, const steepest_adamw_config& config,
+                                      std::span<const adamw_tensor> tensors) {
+  steepest_adamw_plan* handle = nullptr;
+  const steepest_status status = steepest_adamw_begin(
+      context.get(), &config, tensors.data(), static_cast<std::int64_t>(tensors.size()), &handle);
+  if (status != STEEPEST_OK) return error::last(status);
+  return adamw_plan(handle, tensors.size());
+}
+// Elements [first, first + count) of a tensor, at multiples of STEEPEST_ADAMW_CHUNK.
+inline result<done> adamw_chunk(const adamw_plan& plan, std::int64_t tensor, std::int64_t first,
+                                std::int64_t count) {
+  return detail::finish(steepest_adamw_chunk(plan.get(), tensor, first, count), done());
+}
+// An error if elements have not been stepped. stats: none, or one per tensor.
+inline result<done> adamw_end(adamw_plan plan, std::span<step_stats> stats = {}) {
+  if (!stats.empty() && stats.size() != plan.count())
+    return detail::shape_error("adamw_end: stats has " + std::to_string(stats.size()) +
+                               " elements for " + std::to_string(plan.count()) + " tensors");
+  return detail::finish(steepest_adamw_end(plan.release(), stats.data()), done());
+}
+
+}  // namespace nothrow
+
+inline adamw_plan adamw_begin(const context& context, const steepest_adamw_config& config,
+                              std::span<const adamw_tensor> tensors) {
+  return nothrow::adamw_begin(context, config, tensors).value();
+}
+inline void adamw_chunk(const adamw_plan& plan, std::int64_t tensor, std::int64_t first,
+                        std::int64_t count) {
+  nothrow::adamw_chunk(plan, tensor, first, count).value();
+}
+inline void adamw_end(adamw_plan plan, std::span<step_stats> stats = {}) {
+  nothrow::adamw_end(std::move(plan), stats).value();
+}
+
 inline outcome adamw_step(const context& context, const steepest_adamw_config& config,
                           std::span<const adamw_tensor> tensors, std::span<step_stats> stats = {}) {
   return nothrow::adamw_step(context, config, tensors, stats).value();

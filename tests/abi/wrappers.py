@@ -29,6 +29,11 @@ JULIA_CALLBACKS = (
     " structs with functions in C"
 )
 BATCHED = "msign_batched does one matrix as well as many"
+BORROWED = (
+    "a plan borrows its gradients until the end, so that none could arrive meanwhile; steepest-sys"
+    " has the functions"
+)
+WHOLE = "its functions and optimizers take whole gradients"
 # What a wrapper does without, and why: functions and structs without steepest_, constants without
 # STEEPEST_; * stands for anything.
 WITHOUT = {
@@ -37,6 +42,10 @@ WITHOUT = {
         "abi_version": "build.rs and the loader see to it: the library is linked by its soname",
         "isa_name": "Isa is an enum with Debug",
         "status_name": "ErrorKind is an enum with Debug",
+        "adamw_begin": BORROWED,
+        "adamw_chunk": BORROWED,
+        "adamw_end": BORROWED,
+        "ADAMW_CHUNK": BORROWED,
         "RESIDUAL_NONE": "a tensor has none until residual() gives it one",
     },
     "Julia": {
@@ -56,6 +65,10 @@ WITHOUT = {
         "*_workspace_size": OWN_MEMORY,
         "msign": BATCHED,
         "status_name": "each status is an exception class of its own",
+        "adamw_begin": WHOLE,
+        "adamw_chunk": WHOLE,
+        "adamw_end": WHOLE,
+        "ADAMW_CHUNK": WHOLE,
         "RESIDUAL_NONE": "an array given as `residual` says it",
         "ISA_*": "a context is known by its number of threads; STEEPEST_MAX_ISA lowers the level",
         "CONTEXT_OPENBLAS": "for comparisons, which bench/ makes from C++",

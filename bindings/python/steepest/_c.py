@@ -71,6 +71,7 @@ ADAMW_CAUTIOUS_DECAY = 1 << 3
 ADAMW_SKIP_NONFINITE = 1 << 4
 ADAMW_EMIT_DELTA = 1 << 5
 ADAMW_STOCHASTIC_ROUNDING = 1 << 6
+ADAMW_CHUNK = 16384
 
 MSIGN_AUTO = 0
 MSIGN_NEWTON_SCHULZ = 1
@@ -379,6 +380,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "context_threads": (c_int32, [c_void_p]),
     "isa_name": (c_char_p, [c_int32]),
     "adamw_step": (c_int32, [c_void_p, _ADAMW, POINTER(AdamwTensor), c_int64, POINTER(StepStats)]),
+    "adamw_begin": (
+        c_int32,
+        [c_void_p, _ADAMW, POINTER(AdamwTensor), c_int64, POINTER(c_void_p)],
+    ),
+    "adamw_chunk": (c_int32, [c_void_p, c_int64, c_int64, c_int64]),
+    "adamw_end": (c_int32, [c_void_p, POINTER(StepStats)]),
     "q8_scales": (c_int32, [c_int32, c_int64, _INT64, _INT64]),
     "q8_encode": (c_int32, [c_void_p, c_int32, c_int32, c_int64] + [c_void_p] * 3),
     "q8_decode": (c_int32, [c_void_p, c_int32, c_int32, c_int64] + [c_void_p] * 3),

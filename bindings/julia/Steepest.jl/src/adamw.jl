@@ -235,3 +235,52 @@ end
     end
     return skipped[] == 0
 end
+
+"""
+    adamw!(steps, list::AdamWList; step, options...)
+
+The same step in chunks, for gradients that arrive in pieces: `steps` is called with a function
+`chunk!(i, range)`, which steps elements of the array `i`, each exactly once, in any order and from
+any thread. `range` starts after a multiple of `Steepest.ADAMW_CHUNK` elements, and ends at one or
+at the array's end. All chunks together give the bits of one step.
+
+    adamw!(list; step = 1) do chunk!
+        chunk!(2, 1:length(params[2]))
+        chunk!(1, 1:length(params[1]))
+    end
+
+An error if elements are left out; what has been stepped stays so, also if `steps` throws. Not with
+`skip_nonfinite`. Returns `true`.
+"""
+function adamw!(steps::Base.Callable, list::AdamWList; stats::Stats = nothing,
+    context::MaybeContext = nothing, options...)
+    count = length(list)
+    configs = listed(values(options)) ?
+              [adamw_config(list.amsgrad, list.emits; each...)
+               for each in one_by_one(values(options), count)] :
+              [adamw_config(list.amsgrad, list.emits; options...)]
+    isempty(list) && return true
+    GC.@preserve list context configs stats begin
+        tensors = length(configs) == 1 ? list.tensors : with_configs(list.tensors, configs)
+        plan = Ref{Address}(C_NULL)
+        check(ccall(loaded(adamw_begin_), Int32,
+            (Address, Ref{AdamWConfig}, Ref{AdamWTensor}, Int64, Ref{Address}),
+            handle(context), configs, tensors, count, plan))
+        try
+            steps((i, range) -> adamw_chunk(plan[], i, range))
+        catch
+            adamw_end(plan[], Ptr{StepStats}(C_NULL))
+            rethrow()
+        end
+        check(adamw_end(plan[], statistics(stats, count)))
+    end
+    return true
+end
+
+const ADAMW_CHUNK = 16384
+
+adamw_chunk(plan, i, range::AbstractUnitRange) = check(
+    ccall(loaded(adamw_chunk_), Int32, (Address, Int64, Int64, Int64),
+        plan, i - 1, first(range) - 1, length(range)))
+
+adamw_end(plan, stats) = ccall(loaded(adamw_end_), Int32, (Address, Ptr{StepStats}), plan, stats)

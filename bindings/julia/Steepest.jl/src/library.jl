@@ -21,7 +21,7 @@ end
 
 @declare version build_info status_name last_error isa_name
 @declare context_create context_destroy context_trim context_isa context_threads
-@declare adamw_step grad_norm rms
+@declare adamw_step adamw_begin adamw_chunk adamw_end grad_norm rms
 @declare msign_batched msign_workspace_size msign_band msign_coefficients
 @declare muon_step muon_workspace_size scale_factor
 @declare adam_update_rms adam_update_rms_second_order snr_from_update_rms snr_from_momentum

@@ -132,3 +132,23 @@ g[5] = 0
 step!(p, g, m, v, 2, 1e-3), step!(list, 2, 1e-3, stats)
 @test (@allocated step!(p, g, m, v, 2, 1e-3)) == 0
 @test (@allocated step!(list, 2, 1e-3, stats)) == 0
+
+# In chunks, last ones first: the bits of one call.
+const chunk = Steepest.ADAMW_CHUNK
+shapes = [(2chunk + 10,), (33, 5)]
+one_by_one, together = make(), make()
+whole, parts = (AdamWList((getindex.(arrays, i) for i in 1:4)...) for arrays in
+                (one_by_one, together))
+whole_stats, part_stats = StepStats[], StepStats[]
+adamw!(whole; step = 2, lr = [0.1, 0.2], stats = whole_stats)
+@test adamw!(parts; step = 2, lr = [0.1, 0.2], stats = part_stats) do chunk!
+    chunk!(2, 1:165)
+    chunk!(1, chunk+1:2chunk+10)
+    @test_throws SteepestError chunk!(1, 2:chunk)
+    chunk!(1, 1:chunk)
+end
+@test one_by_one == together
+@test isequal(whole_stats, part_stats)
+@test_throws SteepestError adamw!(chunk! -> chunk!(2, 1:165), parts; step = 3)
+@test_throws ErrorException adamw!(chunk! -> error("mine"), parts; step = 3)
+@test_throws SteepestError adamw!(chunk! -> nothing, parts; step = 3, skip_nonfinite = true)
