@@ -295,6 +295,38 @@ TEST(cpp_wrapper, codes_of_8_bits_and_back) {
   EXPECT_THROW(steepest::q8_encode(context, true, shorter, dynamic), steepest::error);
 }
 
+TEST(cpp_wrapper, a_step_in_chunks) {
+  const steepest::context context;
+  constexpr std::int64_t size = 3 * steepest::adamw_plan::chunk_size + 5;
+  std::vector<float> w(size, 1), g(size), m(size), v(size);
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] = std::sin(static_cast<float>(i));
+  auto w2 = w, m2 = m, v2 = v;
+  const steepest::adamw_config config;
+  const std::array tensors = {steepest::adamw_tensor(w, g, m, v)};
+  const std::array whole = {steepest::adamw_tensor(w2, g, m2, v2)};
+  std::array<steepest::step_stats, 1> stats, whole_stats;
+  steepest::adamw_plan plan(context, config, tensors);
+  const std::int64_t cut = 2 * steepest::adamw_plan::chunk_size;
+  plan.chunk(0, cut, size - cut);
+  EXPECT_EQ(plan.try_chunk(0, 1, 2).status(), STEEPEST_E_INVALID_ARGUMENT);
+  EXPECT_THROW(plan.chunk(0, cut, size - cut), steepest::error);  // for the second time
+  plan.chunk(0, 0, cut);
+  plan.end(stats);
+  steepest::adamw_step(context, config, whole, whole_stats);
+  EXPECT_EQ(w, w2);
+  EXPECT_EQ(m, m2);
+  EXPECT_EQ(v, v2);
+  EXPECT_EQ(stats[0].update_rms, whole_stats[0].update_rms);
+
+  steepest::adamw_plan half(context, config, tensors);
+  half.chunk(0, 0, cut);
+  EXPECT_EQ(half.try_end().status(), STEEPEST_E_INVALID_ARGUMENT);
+  { const steepest::adamw_plan abandoned(context, config, tensors); }
+  steepest::adamw_config bad;
+  bad.beta1 = 2;
+  EXPECT_THROW(steepest::adamw_plan(context, bad, tensors), steepest::error);
+}
+
 TEST(cpp_wrapper, a_skipped_step) {
   std::vector<float> w(2), g = {1, INFINITY}, m(2), v(2);
   steepest::adamw_config config;

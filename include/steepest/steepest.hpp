@@ -488,6 +488,57 @@ inline outcome adamw_step(const context& context, const steepest_adamw_config& c
   return adamw_step(context, config, std::span(&tensor, 1));
 }
 
+// The same step in chunks, for gradients that arrive in pieces. It owns a steepest_adamw_plan:
+//
+//   auto plan = steepest::adamw_plan(context, config, tensors);
+//   for each piece that has arrived: plan.chunk(tensor, first, count);
+//   plan.end(stats);
+//
+// Chunks may come from several threads at once; the context outlives the plan. A plan that is
+// destroyed before its end is abandoned: what has been stepped stays so.
+class adamw_plan {
+ public:
+  // `first` of a chunk is a multiple of it, and its end, unless it is the tensor's.
+  static constexpr std::int64_t chunk_size = STEEPEST_ADAMW_CHUNK;
+
+  adamw_plan(const context& context, const steepest_adamw_config& config,
+             std::span<const adamw_tensor> tensors)
+      : adamw_plan(begin(context, config, tensors).value()) {}
+  static result<adamw_plan> begin(const context& context, const steepest_adamw_config& config,
+                                  std::span<const adamw_tensor> tensors) {
+    steepest_adamw_plan* plan = nullptr;
+    const steepest_status status =
+        steepest_adamw_begin(context.get(), &config, tensors.data(),
+                             static_cast<std::int64_t>(tensors.size()), &plan);
+    if (status != STEEPEST_OK) return error::last(status);
+    return adamw_plan(plan, tensors.size());
+  }
+
+  void chunk(std::int64_t tensor, std::int64_t first, std::int64_t count) const {
+    try_chunk(tensor, first, count).value();
+  }
+  result<done> try_chunk(std::int64_t tensor, std::int64_t first, std::int64_t count) const {
+    return detail::finish(steepest_adamw_chunk(plan_.get(), tensor, first, count), done());
+  }
+
+  // stats: none, or one per tensor. The plan is then none any more, whatever came of it.
+  void end(std::span<step_stats> stats = {}) { try_end(stats).value(); }
+  result<done> try_end(std::span<step_stats> stats = {}) {
+    if (!stats.empty() && stats.size() != tensors_)
+      return detail::shape_error("adamw_plan: stats has " + std::to_string(stats.size()) +
+                                 " elements for " + std::to_string(tensors_) + " tensors");
+    return detail::finish(steepest_adamw_end(plan_.release(), stats.data()), done());
+  }
+
+ private:
+  adamw_plan(steepest_adamw_plan* plan, std::size_t tensors) : plan_(plan), tensors_(tensors) {}
+  struct abandon {
+    void operator()(steepest_adamw_plan* plan) const { steepest_adamw_end(plan, nullptr); }
+  };
+  std::unique_ptr<steepest_adamw_plan, abandon> plan_;
+  std::size_t tensors_;
+};
+
 // ---- Muon
 
 // The matrices of one tensor, of one shape: param and momentum are written, grad is read.

@@ -29,17 +29,26 @@ JULIA_CALLBACKS = (
     " structs with functions in C"
 )
 BATCHED = "msign_batched does one matrix as well as many"
+IN_CHUNKS = "a step in chunks, for gradients that arrive in pieces, is C's and C++'s so far"
+CHUNKS = {
+    "adamw_begin": IN_CHUNKS,
+    "adamw_chunk": IN_CHUNKS,
+    "adamw_end": IN_CHUNKS,
+    "ADAMW_CHUNK": IN_CHUNKS,
+}
 # What a wrapper does without, and why: functions and structs without steepest_, constants without
 # STEEPEST_; * stands for anything.
 WITHOUT = {
     "C++": {},
     "Rust": {
+        **CHUNKS,
         "abi_version": "build.rs and the loader see to it: the library is linked by its soname",
         "isa_name": "Isa is an enum with Debug",
         "status_name": "ErrorKind is an enum with Debug",
         "RESIDUAL_NONE": "a tensor has none until residual() gives it one",
     },
     "Julia": {
+        **CHUNKS,
         "executor": JULIA_CALLBACKS,
         "allocator": JULIA_CALLBACKS,
         "msign": BATCHED,
@@ -51,6 +60,7 @@ WITHOUT = {
         "*_EMIT_DELTA": "an array given as `delta` says it",
     },
     "Python": {
+        **CHUNKS,
         "executor": OWN_THREADS,
         "allocator": OWN_THREADS,
         "*_workspace_size": OWN_MEMORY,

@@ -64,6 +64,7 @@ FLAG_CONSISTENT = 1 << 32
 
 CONTEXT_OPENBLAS = 1 << 0
 
+ADAMW_CHUNK = 16384
 ADAMW_AMSGRAD = 1 << 0
 ADAMW_MAXIMIZE = 1 << 1
 ADAMW_COUPLED_L2 = 1 << 2
@@ -378,6 +379,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "context_isa": (c_int32, [c_void_p]),
     "context_threads": (c_int32, [c_void_p]),
     "isa_name": (c_char_p, [c_int32]),
+    "adamw_begin": (
+        c_int32,
+        [c_void_p, _ADAMW, POINTER(AdamwTensor), c_int64, POINTER(c_void_p)],
+    ),
+    "adamw_chunk": (c_int32, [c_void_p, c_int64, c_int64, c_int64]),
+    "adamw_end": (c_int32, [c_void_p, POINTER(StepStats)]),
     "adamw_step": (c_int32, [c_void_p, _ADAMW, POINTER(AdamwTensor), c_int64, POINTER(StepStats)]),
     "q8_scales": (c_int32, [c_int32, c_int64, _INT64, _INT64]),
     "q8_encode": (c_int32, [c_void_p, c_int32, c_int32, c_int64] + [c_void_p] * 3),

@@ -30,6 +30,7 @@ pub const STEEPEST_ISA_X86_AVX512_BF16: steepest_isa = 4;
 pub const STEEPEST_ISA_ARM64_NEON: steepest_isa = 16;
 pub const STEEPEST_FLAG_CONSISTENT: u64 = 1 << 32;
 pub const STEEPEST_CONTEXT_OPENBLAS: u64 = 1 << 0;
+pub const STEEPEST_ADAMW_CHUNK: i64 = 16384;
 pub const STEEPEST_ADAMW_AMSGRAD: u64 = 1 << 0;
 pub const STEEPEST_ADAMW_MAXIMIZE: u64 = 1 << 1;
 pub const STEEPEST_ADAMW_COUPLED_L2: u64 = 1 << 2;

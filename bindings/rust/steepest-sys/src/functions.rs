@@ -4,7 +4,7 @@
 use std::os::raw::{c_char, c_void};
 
 use crate::structs::*;
-use crate::{steepest_context, steepest_dtype, steepest_isa, steepest_status};
+use crate::{steepest_adamw_plan, steepest_context, steepest_dtype, steepest_isa, steepest_status};
 
 extern "C" {
     pub fn steepest_version() -> u32;
@@ -30,6 +30,23 @@ extern "C" {
     pub fn steepest_step_stats_init(stats: *mut c_void, struct_size: usize) -> steepest_status;
     pub fn steepest_adamw_config_init(config: *mut c_void, struct_size: usize) -> steepest_status;
     pub fn steepest_adamw_tensor_init(tensor: *mut c_void, struct_size: usize) -> steepest_status;
+    pub fn steepest_adamw_begin(
+        context: *mut steepest_context,
+        config: *const steepest_adamw_config,
+        tensors: *const steepest_adamw_tensor,
+        count: i64,
+        plan: *mut *mut steepest_adamw_plan,
+    ) -> steepest_status;
+    pub fn steepest_adamw_chunk(
+        plan: *mut steepest_adamw_plan,
+        tensor: i64,
+        first: i64,
+        count: i64,
+    ) -> steepest_status;
+    pub fn steepest_adamw_end(
+        plan: *mut steepest_adamw_plan,
+        stats: *mut steepest_step_stats,
+    ) -> steepest_status;
     pub fn steepest_adamw_step(
         context: *mut steepest_context,
         config: *const steepest_adamw_config,

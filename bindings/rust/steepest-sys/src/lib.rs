@@ -38,6 +38,13 @@ pub type steepest_status = i32;
 pub type steepest_dtype = i32;
 pub type steepest_isa = i32;
 
+/// Opaque; made by [`steepest_adamw_begin`].
+#[repr(C)]
+pub struct steepest_adamw_plan {
+    _private: [u8; 0],
+    _not_send_or_sync: std::marker::PhantomData<*mut u8>,
+}
+
 /// Opaque; made by [`steepest_context_create`].
 #[repr(C)]
 pub struct steepest_context {
