@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares functions that are timed in turn within one process.
+// Compares functions that are timed in turn within one process. Google Benchmark's programs hand
+// its state to run(); `steepest bench`, which has none, calls prepare(), round() and results().
 #pragma once
-
-#include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
@@ -26,6 +25,12 @@ inline double quantile(std::vector<double> values, double share) {
   return std::lerp(values[below], values[above], position - static_cast<double>(below));
 }
 
+// Makes the compiler compute x.
+template <class T>
+void keep(const T& x) {
+  asm volatile("" : : "m"(x) : "memory");
+}
+
 // A subject and its rivals. Each benchmark iteration is a round: every rival is timed once, and the
 // subject right beside it, so that a ratio compares neighbours in time. Rivals of one group are
 // alternatives, and the group stands for the fastest of them.
@@ -44,21 +49,61 @@ class contest {
   // Rounds count where `holds` is true before and after them; others are repeated, some times.
   void set_condition(std::function<bool()> holds) { condition_ = std::move(holds); }
 
-  void run(benchmark::State& state) {
+  // Finds out how many calls a sample takes.
+  void prepare() {
     subject_.calls = calls_per_sample(subject_.run);
     for (rival& each : rivals_) each.side.calls = calls_per_sample(each.side.run);
-    bool subject_first = true;
-    for (auto _ : state) {
-      double subject_seconds = 0;
-      for (rival& each : rivals_) {
-        time_both(each, subject_first);
-        each.ratios.push_back(each.side.seconds.back() / subject_.seconds.back());
-        subject_seconds += subject_.seconds.back();
-      }
-      subject_first = !subject_first;
-      state.SetIterationTime(subject_seconds / static_cast<double>(rivals_.size()));
+  }
+
+  // Returns the subject's mean time.
+  double round() {
+    double subject_seconds = 0;
+    for (rival& each : rivals_) {
+      time_both(each, subject_first_);
+      each.ratios.push_back(each.side.seconds.back() / subject_.seconds.back());
+      subject_seconds += subject_.seconds.back();
     }
-    report(state);
+    subject_first_ = !subject_first_;
+    return subject_seconds / static_cast<double>(rivals_.size());
+  }
+
+  // The fastest rival of a group, by the median of its ratios.
+  struct result {
+    std::string group, name;
+    double seconds;                      // of one call, the median
+    double ratio, quartile1, quartile3;  // its time over the subject's
+  };
+  double seconds() const { return quantile(subject_.seconds, 0.5); }
+  std::vector<result> results() const {
+    std::vector<result> found;
+    for (const rival& each : rivals_)
+      if (fastest_of_group(each))
+        found.push_back({each.group, each.name, quantile(each.side.seconds, 0.5),
+                         quantile(each.ratios, 0.5), quantile(each.ratios, 0.25),
+                         quantile(each.ratios, 0.75)});
+    return found;
+  }
+
+  // `State`: benchmark::State. Its counters: seconds, the subject's; rounds_held, the share of
+  // rounds for which the condition held; for each group G of rivals G_seconds, and in G_ratio,
+  // G_ratio_q1 and G_ratio_q3 the median and quartiles of its ratios.
+  template <class State>
+  void run(State& state) {
+    prepare();
+    for (auto _ : state) state.SetIterationTime(round());
+    state.counters["seconds"] = seconds();
+    if (condition_)
+      state.counters["rounds_held"] =
+          static_cast<double>(rounds_held_) / static_cast<double>(subject_.seconds.size());
+    std::string label;
+    for (const result& each : results()) {
+      state.counters[each.group + "_seconds"] = each.seconds;
+      state.counters[each.group + "_ratio"] = each.ratio;
+      state.counters[each.group + "_ratio_q1"] = each.quartile1;
+      state.counters[each.group + "_ratio_q3"] = each.quartile3;
+      if (!each.name.empty()) label += each.group + ": " + each.name;
+    }
+    state.SetLabel(label);
   }
 
  private:
@@ -117,26 +162,6 @@ class contest {
     one.seconds.push_back(seconds_for(one.run, one.calls) / calls * one.scale);
   }
 
-  // Counters: seconds, the subject's; rounds_held, the share of rounds for which the condition
-  // held; for each group G of rivals G_seconds, and in G_ratio, G_ratio_q1 and G_ratio_q3 the
-  // median and quartiles of its ratios.
-  void report(benchmark::State& state) const {
-    state.counters["seconds"] = quantile(subject_.seconds, 0.5);
-    if (condition_)
-      state.counters["rounds_held"] =
-          static_cast<double>(rounds_held_) / static_cast<double>(subject_.seconds.size());
-    std::string label;
-    for (const rival& each : rivals_) {
-      if (!fastest_of_group(each)) continue;
-      state.counters[each.group + "_seconds"] = quantile(each.side.seconds, 0.5);
-      state.counters[each.group + "_ratio"] = quantile(each.ratios, 0.5);
-      state.counters[each.group + "_ratio_q1"] = quantile(each.ratios, 0.25);
-      state.counters[each.group + "_ratio_q3"] = quantile(each.ratios, 0.75);
-      if (!each.name.empty()) label += each.group + ": " + each.name;
-    }
-    state.SetLabel(label);
-  }
-
   bool fastest_of_group(const rival& one) const {
     return std::none_of(rivals_.begin(), rivals_.end(), [&](const rival& other) {
       return other.group == one.group && quantile(other.ratios, 0.5) < quantile(one.ratios, 0.5);
@@ -148,6 +173,7 @@ class contest {
   side subject_;
   std::vector<rival> rivals_;
   std::function<bool()> condition_;
+  bool subject_first_ = true;
   int64_t rounds_held_ = 0;
 };
 

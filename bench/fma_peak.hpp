@@ -109,7 +109,7 @@ inline void require_cores(contest& contest, thread_pool& pool) {
   if (pool.threads() == 1) return;
   contest.set_condition([&pool, loop = fma_loop_of(STEEPEST_ISA_AUTO)] {
     constexpr int64_t flops = 100'000'000;  // about a millisecond
-    const auto run = [loop](int) { benchmark::DoNotOptimize(loop(flops)); };
+    const auto run = [loop](int) { keep(loop(flops)); };
     const auto seconds = [](const auto& call) {
       const auto start = std::chrono::steady_clock::now();
       call();
@@ -134,9 +134,9 @@ inline void add_peak(contest& contest, thread_pool& pool, const operations& coun
   const auto f32 = static_cast<int64_t>(count.f32 / threads / scale);
   const auto bf16 = static_cast<int64_t>(count.bf16 / threads / scale);
   const auto run = [=](int) {
-    benchmark::DoNotOptimize(loop(f32));
+    keep(loop(f32));
 #if defined(__x86_64__)
-    if (bf16 > 0) benchmark::DoNotOptimize(fma_bf16(bf16));
+    if (bf16 > 0) keep(fma_bf16(bf16));
 #endif
   };
   contest.add_rival(

@@ -6,10 +6,8 @@
 #include <vector>
 
 #include "contest.hpp"
-#include "memory.hpp"
+#include "grad_norm_support.hpp"
 #include "program.hpp"
-#include "stream.hpp"
-#include "thread_pool.hpp"
 
 namespace {
 
@@ -25,33 +23,12 @@ void compare(benchmark::State& state, int64_t count, int threads) {
   state.counters["threads"] = threads;
   state.counters["bytes"] = static_cast<double>(bytes);
   if (!bench::memory_suffices(bytes)) return state.SkipWithError("not enough memory");
-  const bench::arrays arrays(bytes, 1);
   bench::thread_pool pool(threads);
-  float* const grad = arrays.get<float>(0);
-  pool.run([&](int worker) {
-    const bench::range part = bench::part_of(count, worker, threads, 16);
-    for (int64_t i = part.begin; i < part.end; ++i) grad[i] = 1e-3f * static_cast<float>(i % 7 - 3);
-  });
-
+  const bench::grad_norm_problem problem(count, pool);
   const bench::library_context context(threads);
-  steepest_vector vector = STEEPEST_VECTOR_INIT;
-  vector.count = count;
-  vector.data = grad;
-
-  bench::contest contest(threads, [&] {
-    double norm = 0;
-    bench::check(steepest_grad_norm(context.get(), &vector, 1, &norm, nullptr));
-    benchmark::DoNotOptimize(norm);
-  });
-  for (const auto& [name, read] : bench::read_variants<float>()) {
-    contest.add_rival("stream", name, [&pool, threads, grad, count, loop = read] {
-      pool.run([&](int worker) {
-        const bench::range part = bench::part_of(count, worker, threads, 16);
-        benchmark::DoNotOptimize(loop(grad + part.begin, part.end - part.begin));
-      });
-    });
-  }
-  contest.add_rival("naive", "", [&] { benchmark::DoNotOptimize(naive_norm(grad, count)); });
+  bench::contest contest(threads, [&] { problem.norm(context.get()); });
+  problem.add_streams(contest);
+  contest.add_rival("naive", "", [&] { bench::keep(naive_norm(problem.data(), count)); });
   contest.run(state);
 }
 

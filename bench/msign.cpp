@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "contest.hpp"
-#include "fma_peak.hpp"
 #include "msign_support.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -26,27 +26,9 @@ struct shape {
   }
 };
 
-// The operations that the method cannot do without, symmetric products and inverses counted once:
-// in units of n^3, with a = m / n. Those of LAPACK's singular value decomposition are not counted.
-bench::operations useful(const bench::msign_method& method, const shape& s) {
-  const auto n = static_cast<double>(std::min(s.rows, s.cols));
-  const double a = static_cast<double>(std::max(s.rows, s.cols)) / n;
-  const double unit = n * n * n * static_cast<double>(s.count);
-  const double steps = method.steps;
-  switch (method.method) {
-    case STEEPEST_MSIGN_RATIONAL:
-      if (method.compute == STEEPEST_BF16) return {steps * unit, 3 * a * unit};
-      return {(3 * a + steps) * unit};
-    case STEEPEST_MSIGN_HALLEY: return {(3 * a + steps + 2 * (steps - 1)) * unit};
-    case STEEPEST_MSIGN_NEWTON_SCHULZ: return {(3 * a + 1) * steps * unit};
-    case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return {(3 * a + 4 * steps - 3) * unit};
-    default: return {};
-  }
-}
-
 void compare(benchmark::State& state, const bench::msign_method& method, shape size, int threads) {
   bench::msign_problem problem(method, size.rows, size.cols, threads, size.power, size.count);
-  const bench::operations flops = useful(method, size);
+  const bench::operations flops = bench::useful(method, size.rows, size.cols, size.count);
   state.counters["rows"] = static_cast<double>(size.rows);
   state.counters["cols"] = static_cast<double>(size.cols);
   state.counters["threads"] = threads;
@@ -65,7 +47,7 @@ void compare(benchmark::State& state, const bench::msign_method& method, shape s
 // Some seconds for each benchmark.
 int64_t rounds(const bench::msign_method& method, const shape& size, bool quick) {
   const auto n = static_cast<double>(std::min(size.rows, size.cols));
-  const bench::operations flops = useful(method, size);
+  const bench::operations flops = bench::useful(method, size.rows, size.cols, size.count);
   const double guess =
       flops.f32 > 0 ? flops.f32 + flops.bf16 : 100 * n * static_cast<double>(size.elements());
   return std::clamp<int64_t>(static_cast<int64_t>(1e11 / guess), 2, quick ? 5 : 11);

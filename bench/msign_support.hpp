@@ -11,7 +11,8 @@
 #include <numbers>
 #include <vector>
 
-#include "program.hpp"
+#include "fma_peak.hpp"
+#include "library.hpp"
 
 namespace bench {
 
@@ -41,6 +42,25 @@ inline const msign_method* method_named(const char* name) {
   for (const msign_method& each : msign_methods)
     if (std::strcmp(each.name, name) == 0) return &each;
   return nullptr;
+}
+
+// The operations that the method cannot do without, symmetric products and inverses counted once:
+// in units of n^3, with a = m / n. Those of LAPACK's singular value decomposition are not counted.
+inline operations useful(const msign_method& method, int64_t rows, int64_t cols,
+                         int64_t count = 1) {
+  const auto n = static_cast<double>(std::min(rows, cols));
+  const double a = static_cast<double>(std::max(rows, cols)) / n;
+  const double unit = n * n * n * static_cast<double>(count);
+  const double steps = method.steps;
+  switch (method.method) {
+    case STEEPEST_MSIGN_RATIONAL:
+      if (method.compute == STEEPEST_BF16) return {steps * unit, 3 * a * unit};
+      return {(3 * a + steps) * unit};
+    case STEEPEST_MSIGN_HALLEY: return {(3 * a + steps + 2 * (steps - 1)) * unit};
+    case STEEPEST_MSIGN_NEWTON_SCHULZ: return {(3 * a + 1) * steps * unit};
+    case STEEPEST_MSIGN_GRAM_NEWTON_SCHULZ: return {(3 * a + 4 * steps - 3) * unit};
+    default: return {};
+  }
 }
 
 // Standard normal numbers, the same on every platform.

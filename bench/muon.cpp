@@ -5,29 +5,15 @@
 #include <string>
 
 #include "contest.hpp"
-#include "fma_peak.hpp"
 #include "muon_support.hpp"
+#include "program.hpp"
 #include "thread_pool.hpp"
 
 namespace {
 
-// Of the default method, three poles, as in msign.cpp.
-bench::operations useful(const bench::muon_model& model, bool bf16) {
-  double products = 0;
-  double inverses = 0;
-  for (const auto& size : model.matrices) {
-    const auto n = static_cast<double>(std::min(size.rows, size.cols));
-    const auto m = static_cast<double>(std::max(size.rows, size.cols));
-    products += static_cast<double>(model.layers) * 3 * n * n * m;
-    inverses += static_cast<double>(model.layers) * 3 * n * n * n;
-  }
-  if (bf16) return {inverses, products};
-  return {inverses + products};
-}
-
 void compare(benchmark::State& state, const bench::muon_model& model, bool bf16, int threads) {
   bench::muon_problem problem(bf16 ? STEEPEST_BF16 : STEEPEST_F32, threads, model);
-  const bench::operations flops = useful(model, bf16);
+  const bench::operations flops = bench::useful(model, bf16);
   state.counters["threads"] = threads;
   state.counters["flops"] = flops.f32 + flops.bf16;
   bench::contest contest(threads, [&] { problem.step(); });

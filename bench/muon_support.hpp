@@ -48,6 +48,20 @@ struct muon_storage {
   uint64_t flags = 0;
 };
 
+// Of the default method, three poles, as in msign_support.hpp.
+inline operations useful(const muon_model& model, bool bf16) {
+  double products = 0;
+  double inverses = 0;
+  for (const auto& size : model.matrices) {
+    const auto n = static_cast<double>(std::min(size.rows, size.cols));
+    const auto m = static_cast<double>(std::max(size.rows, size.cols));
+    products += static_cast<double>(model.layers) * 3 * n * n * m;
+    inverses += static_cast<double>(model.layers) * 3 * n * n * n;
+  }
+  if (bf16) return {inverses, products};
+  return {inverses + products};
+}
+
 class muon_problem {
  public:
   muon_problem(steepest_dtype compute, int threads, const muon_model& model = gpt2_124m,

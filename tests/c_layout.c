@@ -123,6 +123,9 @@ static void check_adamw_tensor(void) {
   OFFSET(steepest_adamw_tensor, random_stream, 136);
   OFFSET(steepest_adamw_tensor, first_index, 144);
   CHECK(x.struct_size == 152 && x.count == 0);
+  CHECK(!x.residual && !x.param_copy && !x.exp_avg_scales && !x.exp_avg_sq_scales);
+  CHECK(x.residual_kind == 0 && x.param_copy_dtype == 3);
+  CHECK(x.random_stream == 0 && x.first_index == 0);
   CHECK(!x.param && !x.grad && !x.exp_avg && !x.exp_avg_sq);
   CHECK(x.param_dtype == 1 && x.grad_dtype == 1 && x.exp_avg_dtype == 1);
   CHECK(x.exp_avg_sq_dtype == 1 && x.delta_dtype == 1);
@@ -372,13 +375,18 @@ static void check_functions(void) {
   int32_t (*adamw_step)(steepest_context*, const steepest_adamw_config*,
                         const steepest_adamw_tensor*, int64_t, steepest_step_stats*) =
       steepest_adamw_step;
-  int32_t (*grad_norm)(steepest_context*, const steepest_vector*, int64_t, double*, int64_t*) =
-      steepest_grad_norm;
+  int32_t (*adamw_begin)(steepest_context*, const steepest_adamw_config*,
+                         const steepest_adamw_tensor*, int64_t, steepest_adamw_plan**) =
+      steepest_adamw_begin;
+  int32_t (*adamw_chunk)(steepest_adamw_plan*, int64_t, int64_t, int64_t) = steepest_adamw_chunk;
+  int32_t (*adamw_end)(steepest_adamw_plan*, steepest_step_stats*) = steepest_adamw_end;
   int32_t (*q8_scales)(int32_t, int64_t, int64_t*, int64_t*) = steepest_q8_scales;
   int32_t (*q8_encode)(steepest_context*, int32_t, int32_t, int64_t, const float*, uint8_t*,
                        void*) = steepest_q8_encode;
   int32_t (*q8_decode)(steepest_context*, int32_t, int32_t, int64_t, const uint8_t*, const void*,
                        float*) = steepest_q8_decode;
+  int32_t (*grad_norm)(steepest_context*, const steepest_vector*, int64_t, double*, int64_t*) =
+      steepest_grad_norm;
   int32_t (*msign)(steepest_context*, const steepest_msign_config*, int64_t, int64_t, int32_t,
                    const void*, int64_t, void*, int64_t, const steepest_workspace*,
                    steepest_msign_stats*) = steepest_msign;
@@ -433,7 +441,8 @@ static void check_functions(void) {
   for (i = 0; i < sizeof(init) / sizeof(init[0]); ++i) CHECK(init[i] != NULL);
   CHECK(version && abi_version && build_info && status_name && last_error && isa_name);
   CHECK(context_create && context_destroy && context_trim && context_isa && context_threads);
-  CHECK(adamw_step && grad_norm && q8_scales && q8_encode && q8_decode);
+  CHECK(adamw_step && grad_norm && adamw_begin && adamw_chunk && adamw_end);
+  CHECK(q8_scales && q8_encode && q8_decode);
   CHECK(msign && msign_batched && msign_workspace_size && msign_band && msign_coefficients);
   CHECK(muon_step && muon_workspace_size && scale_factor);
   CHECK(adam_update_rms && snr_from_update_rms && snr_from_momentum);

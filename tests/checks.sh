@@ -5,12 +5,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Said, so that Meson does not put ccache before them: it has other flags and paths than CMake.
+export CC=${CC:-cc} CXX=${CXX:-c++}
 compilers=(gcc clang)
 forking='^(errors|fork)$'
 passed=0
 failed=0
 skipped=0
 result=
+# Only the checks whose names match, case aside; nothing for all.
+only=
+# What one check may take. A test has a limit of its own, which names it (tests/CMakeLists.txt).
+limit_s=3600
 
 # check [-n LINES] NAME COMMAND...: LINES of the output's end are shown even on success. Status 77
 # means skipped, the output's last line says why. Sets `result`.
@@ -22,12 +28,15 @@ check() {
   fi
   local name=$1 status=0 started=$SECONDS
   shift
+  if [[ $only && ! ${name,,} =~ ${only,,} ]]; then
+    result=unselected
+    return
+  fi
   local log=build/check/log/${name//[^a-zA-Z0-9+]/-}
   result=failed
   mkdir -p build/check/log
-  # A subshell outside of any condition: `set -e` works in the functions that are checked.
   set +e
-  (set -e; "$@") >"$log" 2>&1 </dev/null
+  limited "$@" >"$log" 2>&1 </dev/null
   status=$?
   set -e
   case $status in
@@ -51,12 +60,75 @@ check() {
 
 # A check that says nothing new when the one before it did not pass.
 if_passed() {
-  if [[ $result == passed ]]; then
+  if worked; then
     check "$@"
   fi
 }
 
+# Whether the check before did not fail, as far as is known: it may not have been asked for.
+worked() {
+  [[ $result == passed || $result == unselected ]]
+}
+
+# What to end with this script: processes, and groups of them.
+running=()
+beside=
+end_running() {
+  kill -TERM -- "${running[@]}" ${beside:+"$beside"} 2>/dev/null || true
+}
+trap end_running EXIT
+
+# alongside FUNCTION: its checks, which keep one core busy for long, run beside those that follow.
+# `join` waits for them and reports.
+alongside() {
+  mkdir -p build/check
+  (
+    beside=
+    trap end_running EXIT
+    "$1"
+  ) >build/check/beside &
+  beside=$!
+}
+
+join() {
+  local status=0
+  wait "$beside" || status=1
+  beside=
+  cat build/check/beside
+  passed=$((passed + $(reported ok)))
+  skipped=$((skipped + $(reported skipped)))
+  failed=$((failed + $(reported FAILED) + status))
+}
+
+reported() {
+  grep -c "^$1 " build/check/beside || true
+}
+
+# limited COMMAND...: ends it, and what it has started, with status 124 after limit_s. In a process
+# group of its own; a subshell outside of any condition, so that `set -e` works in functions.
+limited() {
+  local command guard status
+  set -m
+  (set +m -e; "$@") &
+  command=$!
+  (set +m; sleep "$limit_s"; echo "ended after $limit_s s"; kill -TERM -- "-$command"
+    sleep 10; kill -KILL -- "-$command") &
+  guard=$!
+  set +m
+  running=("-$command" "-$guard")
+  wait "$command" 2>/dev/null
+  status=$?
+  running=()
+  kill -TERM -- "-$guard" 2>/dev/null
+  wait "$guard" 2>/dev/null
+  return $((status == 143 || status == 137 ? 124 : status))
+}
+
 finish() {
+  if ((passed + failed + skipped == 0)); then
+    echo "no check's name matches '$only'"
+    return 1
+  fi
   if ((skipped > 0)); then
     echo "$skipped skipped"
   fi
@@ -66,23 +138,36 @@ finish() {
 
 # ---- builds
 
+# shared_objects COMMAND...: among the builds that run so, by CMake with the same flags and paths, a
+# file is compiled once.
+shared_objects() {
+  if command -v ccache >/dev/null; then
+    local -x CCACHE_DIR=$PWD/build/check/ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+  fi
+  # As in release_build, for Python's build too; other flags would be other objects.
+  local -x SKBUILD_CMAKE_DEFINE=STEEPEST_WERROR=ON
+  "$@"
+}
+
 release_build() {
   cmake --preset release -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON \
-    -DSTEEPEST_BUILD_BENCHMARKS=ON -DSTEEPEST_BUILD_EXAMPLES=ON
+    -DSTEEPEST_BUILD_BENCHMARKS=ON -DSTEEPEST_BUILD_EXAMPLES=ON -DSTEEPEST_BUILD_TOOLS=ON
   cmake --build build/release
 }
 
-# Only the library: library_build DIRECTORY CMAKE_ARGUMENTS...
+# Only the library: library_build DIRECTORY CMAKE_ARGUMENTS... With types, for the baseline; where
+# variables are at each instruction takes half of the time of a kernel, and nobody looks here.
 library_build() {
-  cmake --preset debug -B "build/check/$1" -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF \
-    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF "${@:2}"
+  cmake --preset debug -B "build/check/$1" -DCMAKE_CXX_FLAGS_DEBUG="-g -fno-var-tracking" \
+    -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=OFF -DSTEEPEST_BUILD_BENCHMARKS=OFF \
+    -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF "${@:2}"
   cmake --build "build/check/$1"
 }
 
 meson_build() {
   local options=(--buildtype=release --prefix="$(cached CMAKE_INSTALL_PREFIX)"
     --libdir="$(cached CMAKE_INSTALL_LIBDIR)"
-    -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled)
+    -Dwerror=true -Dtests=enabled -Dbenchmarks=enabled -Dexamples=enabled -Dtools=enabled)
   # A directory of another Meson version cannot be reconfigured.
   if [[ ! -e build/meson/build.ninja ]] ||
     ! meson setup --reconfigure build/meson "${options[@]}"; then
@@ -100,7 +185,8 @@ clang_build() {
 
 openblas_provider() {
   cmake --preset release -B build/check/openblas -DSTEEPEST_MATRIX_PROVIDER=openblas \
-    -DSTEEPEST_BUILD_TESTS=ON -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF
+    -DSTEEPEST_WERROR=ON -DSTEEPEST_BUILD_TESTS=ON -DSTEEPEST_BUILD_BENCHMARKS=OFF \
+    -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF
   cmake --build build/check/openblas --target test_msign
   OPENBLAS_NUM_THREADS=1 build/check/openblas/tests/msign
 }
@@ -112,7 +198,7 @@ aarch64_build() {
   fi
   cmake --preset release -B build/check/aarch64 -DSTEEPEST_WERROR=ON \
     --toolchain cmake/aarch64-linux-gnu.cmake -DSTEEPEST_BUILD_TESTS=ON \
-    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF
+    -DSTEEPEST_BUILD_BENCHMARKS=OFF -DSTEEPEST_BUILD_EXAMPLES=OFF -DSTEEPEST_BUILD_TOOLS=OFF
   cmake --build build/check/aarch64
 }
 
@@ -125,7 +211,7 @@ aarch64_test() {
 }
 
 # Without -Werror: with sanitizers GCC warns of uninitialized variables in its own headers.
-# sanitized_build PRESET SANITIZERS
+# sanitized_build PRESET SANITIZERS [TARGET...]
 sanitized_build() {
   if ! echo 'int main() {}' | c++ "-fsanitize=$2" -x c++ - -o build/check/sanitizer-probe ||
     ! build/check/sanitizer-probe; then
@@ -133,7 +219,13 @@ sanitized_build() {
     return 77
   fi
   cmake --preset "$1"
-  cmake --build "build/$1"
+  cmake --build "build/$1" --target "${@:3}"
+}
+
+thread_sanitizer_build() {
+  local targets
+  read -ra targets < <(awk '$1 == "test" && / :threads/ { printf "test_%s ", $2 }' tests/tests.list)
+  sanitized_build thread-sanitizer thread "${targets[@]}"
 }
 
 cached() {
@@ -206,17 +298,53 @@ moved_tree() {
   mv "$1" build/check/install/moved
 }
 
+bindings() {
+  check 'Python wheel' shared_objects bindings/python/check.sh wheel
+  if worked; then
+    check 'wheel in a clean environment' bindings/python/check.sh clean
+    check 'pip install .' shared_objects bindings/python/check.sh install
+    check -n 4 'tests of the Python package' bindings/python/check.sh tests
+    check 'types of the Python package' bindings/python/check.sh types
+  fi
+
+  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
+
+  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
+  if worked; then
+    check 'Rust crates, with the static library' bindings/rust/check.sh static
+    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
+    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
+    check 'the Rust crate for half' bindings/rust/check.sh half
+    check 'the Rust crate for candle, with a stand-in for it' bindings/rust/check.sh candle
+  fi
+}
+
 test_all() {
   ctest_selection=(--label-exclude '^long$')
   meson_selection=(--no-suite long)
-  if [[ ${1:-} == --long ]]; then
-    ctest_selection=()
-    meson_selection=()
-    export STEEPEST_TEST_LONG=1
-  fi
+  local long=
+  while (($# > 0)); do
+    case $1 in
+      --long)
+        long=1
+        ctest_selection=()
+        meson_selection=()
+        export STEEPEST_TEST_LONG=1
+        ;;
+      --only)
+        only=${2:?--only wants a regular expression}
+        shift
+        ;;
+      *)
+        echo "unknown argument $1" >&2
+        return 2
+        ;;
+    esac
+    shift
+  done
   local compiler standard kind build prefix
 
-  check 'CMake build' release_build
+  check 'CMake build' shared_objects release_build
   if_passed -n 3 'CMake tests' ctest_in build/release
   # The long forms are the same code in every other build.
   unset STEEPEST_TEST_LONG
@@ -229,6 +357,7 @@ test_all() {
   check 'both libraries export the same symbols' same_exports
   check 'exported symbols are symbols.txt and the header' \
     tests/abi/abi.sh names build/release/libsteepest.so.1
+  check -n 1 'every wrapper has all of the header' tests/abi/wrappers.py
 
   for compiler in "${compilers[@]}"; do
     for standard in c99 c11 c17; do
@@ -254,13 +383,15 @@ test_all() {
   done
   prefix=build/check/install/meson$(cached CMAKE_INSTALL_PREFIX)
   check 'the C++ example fits its data' build/release/examples/fit
+  check -n 1 'the installed tool tests itself' \
+    "build/check/install/cmake$(cached CMAKE_INSTALL_PREFIX)/bin/steepest" selftest
   check 'the installed tree can be moved' moved_tree "$prefix"
   for kind in find_package pkg-config meson; do
     check "installed by Meson and moved, used by $kind" tests/packaging/check_consumer.sh "$kind" \
       build/check/install/moved
   done
   for kind in add_subdirectory subproject; do
-    check "source tree used by $kind" tests/packaging/check_consumer.sh "$kind" .
+    check "source tree used by $kind" shared_objects tests/packaging/check_consumer.sh "$kind" .
   done
 
   check 'programs that load and unload the library' tests/packaging/check_unload.sh \
@@ -268,43 +399,32 @@ test_all() {
   check 'Debian packages' packages
   if_passed 'a program built against the Debian packages' tests/packaging/check_deb.sh \
     build/check/packages
-  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py
+  check 'Conan recipe' python3 -m py_compile packaging/conan/conanfile.py \
+    packaging/conan/test_package/conanfile.py
   check 'guides of docs/integrate' examples/integrate/check.sh build/check/install/moved
 
-  check 'Python wheel' bindings/python/check.sh wheel
-  if [[ $result == passed ]]; then
-    check 'wheel in a clean environment' bindings/python/check.sh clean
-    check 'pip install .' bindings/python/check.sh install
-    check -n 4 'tests of the Python package' bindings/python/check.sh tests
-    check 'types of the Python package' bindings/python/check.sh types
-  fi
-
-  check -n 15 'tests of the Julia package' bindings/julia/check.sh build/release/libsteepest.so.1
-
-  check -n 1 'tests of the Rust crates' bindings/rust/check.sh tests
-  if [[ $result == passed ]]; then
-    check 'Rust crates, with the static library' bindings/rust/check.sh static
-    check 'formatting, clippy and documentation of the Rust crates' bindings/rust/check.sh lint
-    check -n 1 'the Rust example trains its model' bindings/rust/check.sh example
-  fi
-
-  check 'Clang build' clang_build "$([[ ${1:-} == --long ]] && echo ON || echo OFF)"
+  alongside bindings
+  check 'Clang build' clang_build "$([[ $long ]] && echo ON || echo OFF)"
   if_passed -n 3 'tests of the Clang build' ctest_in build/check/clang
   check 'exported symbols from Clang' tests/abi/abi.sh names build/check/clang/libsteepest.so.1
   check -n 1 'objects of the ISA levels from Clang' tests/symbols/check_objects.py \
     build/check/clang
-  check 'msign by OpenBLAS, as a build option' openblas_provider
+  check 'msign by OpenBLAS, as a build option' shared_objects openblas_provider
 
-  if [[ ${1:-} == --long ]]; then
+  join
+
+  if [[ $long ]]; then
+    check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
+      build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled
     check 'aarch64 build' aarch64_build
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
-    check 'ThreadSanitizer build' sanitized_build thread-sanitizer thread
+    check 'ThreadSanitizer build' thread_sanitizer_build
     if_passed -n 3 'tests with threads under ThreadSanitizer' thread_sanitizer_test
   fi
 
-  check 'sanitizer build' sanitized_build sanitizers address,undefined
-  if [[ $result == passed ]]; then
+  check 'sanitizer build' sanitized_build sanitizers address,undefined all
+  if worked; then
     check -n 3 'tests with sanitizers' sanitizer_test
     check -n 3 'tests that fork, with sanitizers' sanitizer_fork_test
   fi
@@ -313,12 +433,12 @@ test_all() {
 # ---- lint
 
 formatted() {
-  find include src tests bench examples \( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 |
+  find include src tests bench examples tools \( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 |
     xargs -0 .venv/bin/clang-format --dry-run -Werror
 }
 
 short_lines() {
-  ! grep -rnE '.{101}' include src tests bench bindings examples cmake dev .ci \
+  ! grep -rnE '.{101}' include src tests bench bindings examples tools cmake dev .ci \
     --include='*.[ch]' --include='*.[ch]pp' --include='*.py' --include='*.sh' --include='*.cmake' \
     --include='*.rs' --include='*.jl' --include=dev
 }

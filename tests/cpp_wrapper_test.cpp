@@ -112,6 +112,80 @@ TEST(cpp_wrapper, msign_and_muon) {
   EXPECT_THROW(steepest::scale_factor(17, 0, 9, 4), steepest::error);
 }
 
+TEST(cpp_wrapper, batches_scratch_memory_and_coefficients) {
+  const steepest::context context;
+  using view = steepest::matrix_view<float>;
+  using input = steepest::matrix_view<const float>;
+  const std::vector<float> good = {2, 0, 0, 5}, bad = {NAN, 0, 0, 1};
+  std::vector<float> first(4), second(4, 7);
+  const std::array in = {input(good, 2, 2), input(bad, 2, 2)};
+  const std::array out = {view(first, 2, 2), view(second, 2, 2)};
+  std::array<steepest::msign_stats, 2> stats;
+  steepest::msign_config config;
+  config.method = STEEPEST_MSIGN_SVD;
+  const auto result = steepest::nothrow::msign_batched<float>(context, config, in, out, stats);
+  EXPECT_EQ(result.status(), STEEPEST_E_NONFINITE);
+  EXPECT_EQ(stats[0].status, STEEPEST_OK);
+  EXPECT_EQ(stats[1].status, STEEPEST_E_NONFINITE);
+  EXPECT_NEAR(first[0], 1, 1e-6);
+  EXPECT_EQ(second[0], 7);
+  const std::array shorter = {view(first, 1, 2), view(second, 2, 2)};
+  EXPECT_THROW(steepest::msign_batched<float>(context, config, in, shorter), steepest::error);
+  EXPECT_NO_THROW(steepest::msign_batched<float>(context, config, {}, {}));
+
+  // Too little scratch memory is an error, enough is not.
+  std::vector<std::byte> memory(steepest::msign_workspace_size<float>(context, config, 2, 2));
+  const steepest::workspace enough(memory), little(std::span<std::byte>(memory).first(8));
+  EXPECT_NO_THROW(steepest::msign(context, config, in[0], out[0], nullptr, &enough));
+  EXPECT_THROW(steepest::msign(context, config, in[0], out[0], nullptr, &little), steepest::error);
+
+  const auto rows = steepest::msign_coefficients(1e-3, 6);
+  ASSERT_EQ(rows.size(), 6u);
+  steepest::msign_config custom;
+  custom.method = STEEPEST_MSIGN_NEWTON_SCHULZ;
+  custom.steps = 6;
+  custom.set_custom_coefficients(rows);
+  const steepest::singular_band band = steepest::msign_band(custom, 1e-3);
+  EXPECT_GT(band.low, 0.9);
+  EXPECT_LT(band.high, 1.1);
+  EXPECT_EQ(steepest::nothrow::msign_coefficients(1e-3, 101).status(), STEEPEST_E_INVALID_ARGUMENT);
+}
+
+TEST(cpp_wrapper, callbacks_and_the_library) {
+  // Serial, and counted.
+  static int runs, allocations;
+  steepest::executor executor;
+  executor.concurrency = [](void*) -> std::int32_t { return 3; };
+  executor.parallel_for = [](void*, std::int64_t tasks,
+                             void (*body)(void*, std::int64_t, std::int32_t),
+                             void* arg) -> steepest_status {
+    ++runs;
+    for (std::int64_t i = 0; i < tasks; ++i) body(arg, i, 0);
+    return STEEPEST_OK;
+  };
+  steepest::allocator allocator;
+  allocator.allocate = [](void*, std::size_t alignment, std::size_t bytes) -> void* {
+    ++allocations;
+    return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  };
+  allocator.release = [](void*, void* pointer, std::size_t) { std::free(pointer); };
+  steepest::context_options options;
+  options.executor = &executor;
+  options.allocator = &allocator;
+  const steepest::context context(options);
+  EXPECT_EQ(context.threads(), 3);
+  std::vector<float> w(1 << 20), g(1 << 20), m(1 << 20), v(1 << 20);
+  steepest::adamw_step(context, steepest::adamw_config(), steepest::adamw_tensor(w, g, m, v));
+  EXPECT_GT(runs, 0);
+  EXPECT_GT(allocations, 0);
+
+  EXPECT_EQ(steepest::version() >> 16, static_cast<unsigned>(STEEPEST_VERSION_MAJOR));
+  EXPECT_EQ(steepest::abi_version(), static_cast<unsigned>(STEEPEST_ABI_VERSION));
+  EXPECT_STREQ(steepest::status_name(STEEPEST_E_SHAPE), "STEEPEST_E_SHAPE");
+  EXPECT_STREQ(steepest::isa_name(STEEPEST_ISA_GENERIC), "generic");
+  EXPECT_NE(std::string(steepest::build_info()), "");
+}
+
 // Every field of narrow storage once.
 TEST(cpp_wrapper, narrow_storage_is_the_c_call) {
   const steepest::context& context = steepest::context::process_wide();
@@ -198,6 +272,27 @@ TEST(cpp_wrapper, narrow_storage_is_the_c_call) {
   EXPECT_THROW(steepest::q8_state(a.m, std::span(a.m_scales).first(1)), steepest::error);
   EXPECT_THROW(tensor.with_residual(STEEPEST_RESIDUAL_LOW16, a.residual), steepest::error);
   EXPECT_THROW(tensor.with_param_copy(std::span(a.copy).first(299)), steepest::error);
+}
+
+TEST(cpp_wrapper, codes_of_8_bits_and_back) {
+  const steepest::context& context = steepest::context::process_wide();
+  std::vector<std::uint8_t> codes(4);
+  std::vector<float> dynamic_scales(1), back(4);
+  std::vector<std::uint16_t> companded_scales(1);
+  const std::vector<float> signed_values = {2, -2, 0, 0.5f}, squares = {4, 1, 0, 0.25f};
+  const steepest::q8_state dynamic(codes, dynamic_scales), companded(codes, companded_scales);
+  steepest::q8_encode(context, true, signed_values, dynamic);
+  steepest::q8_decode(context, true, dynamic, back);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(back[i], signed_values[i], 0.05);
+  EXPECT_EQ(dynamic_scales[0], 2);
+  steepest::q8_encode(context, false, squares, companded);
+  steepest::q8_decode(context, false, companded, back);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(back[i], squares[i], 0.05);
+
+  const std::span<float> shorter = std::span(back).first(3);
+  EXPECT_EQ(steepest::nothrow::q8_decode(context, true, dynamic, shorter).status(),
+            STEEPEST_E_SHAPE);
+  EXPECT_THROW(steepest::q8_encode(context, true, shorter, dynamic), steepest::error);
 }
 
 TEST(cpp_wrapper, a_skipped_step) {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <utility>
 
-#include "support.hpp"
+#include "numbers.hpp"
 
 namespace steepest_test {
 

@@ -3,6 +3,7 @@
 // Every rule for an argument of the msign functions, one row each: the status, the argument's name
 // in the error text, and nothing written.
 #include "matrix_oracle.hpp"
+#include "support.hpp"
 
 namespace steepest_test {
 namespace {

@@ -4,6 +4,7 @@
 // way in long double (matrix_oracle.hpp).
 #include "matrix_oracle.hpp"
 #include "msign/coefficients.hpp"
+#include "support.hpp"
 
 namespace steepest_test {
 namespace {

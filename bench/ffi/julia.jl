@@ -3,29 +3,20 @@
 #   julia --project=bindings/julia/Steepest.jl bench/ffi/julia.jl LIBRARY
 # Both loops run in this process, in turn, on the same arrays; the table shows the median over
 # rounds of the differences between neighbours, with their quartiles.
-using Libdl
-
 const ROOT = joinpath(@__DIR__, "..", "..")
-const LIBRARY = realpath(isempty(ARGS) ? joinpath(ROOT, "build/release/libsteepest.so.1") : ARGS[1])
-ENV["STEEPEST_LIBRARY"] = LIBRARY
+ENV["STEEPEST_LIBRARY"] =
+    realpath(isempty(ARGS) ? joinpath(ROOT, "build/release/libsteepest.so.1") : ARGS[1])
 using Steepest
+include(joinpath(ROOT, "bindings/julia/Steepest.jl/test/c_calls.jl"))
 
-function compile_c()
-    path = joinpath(mktempdir(), "julia_loop.so")
-    run(`cc -O2 -std=c99 -shared -fPIC -I $(joinpath(ROOT, "include"))
-        $(joinpath(ROOT, "bench/ffi/julia_loop.c")) $LIBRARY -Wl,-rpath,$(dirname(LIBRARY))
-        -o $path`)
-    return dlopen(path)
-end
-
-const C = compile_c()
-const C_ADAMW = dlsym(C, :c_adamw)
-const C_GRAD_NORM = dlsym(C, :c_grad_norm)
+const C = CCalls.functions()
+const F32 = fill(Steepest.dtype(Float32), 4)
 
 function c_adamw(calls, p, g, m, v)
-    failures = ccall(C_ADAMW, Cint,
-        (Int64, Int64, Ptr{Float32}, Ptr{Float32}, Ptr{Float32}, Ptr{Float32}),
-        calls, length(p), p, g, m, v)
+    failures = ccall(C.c_adamw, Int64,
+        (Int64, Int64, Float64, Int64, Ptr{Int32}, Ptr{Float32}, Ptr{Float32}, Ptr{Float32},
+            Ptr{Float32}, Ptr{StepStats}),
+        1, calls, 1e-6, length(p), F32, p, g, m, v, C_NULL)
     failures == 0 || error("c_adamw failed")
 end
 
@@ -36,7 +27,7 @@ function julia_adamw(calls, p, g, m, v)
 end
 
 function c_norm(calls, p, g, m, v)
-    failures = ccall(C_GRAD_NORM, Cint, (Int64, Int64, Ptr{Float32}), calls, length(g), g)
+    failures = ccall(C.c_grad_norm, Int64, (Int64, Int64, Ptr{Float32}), calls, length(g), g)
     failures == 0 || error("c_grad_norm failed")
 end
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh: what a call from another language costs over the C call, a line of JSON each. Uses the
-# library in build/release. Aims: C++ 20 ns, Rust 50 ns.
+# run.sh: what a call from another language costs over the C call: for C++ and Rust a line of JSON
+# each, for Julia a table. Uses the library in build/release. Aims: C++ 20 ns, Rust 50, Julia 200.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 library=$PWD/build/release
@@ -16,4 +16,10 @@ if command -v cargo >/dev/null; then
   build/rust/release/examples/overhead
 else
   echo 'no cargo: Rust is left out' >&2
+fi
+if command -v julia >/dev/null; then
+  julia --startup-file=no --project=bindings/julia/Steepest.jl bench/ffi/julia.jl \
+    "$library/libsteepest.so.1"
+else
+  echo 'no julia: Julia is left out' >&2
 fi

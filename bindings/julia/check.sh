@@ -4,7 +4,6 @@
 # Status 77: there is no julia.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$here/../..
 library=$(realpath "$1")
 
 if ! command -v julia >/dev/null; then
@@ -14,10 +13,9 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"${CC:-cc}" -std=c99 -I "$root/include" "$here/Steepest.jl/test/c_calls.c" "$library" \
-  -Wl,-rpath,"$(dirname "$library")" -o "$work/c_calls"
 
 # Compiled packages and manifests stay out of the tree.
-export JULIA_DEPOT_PATH=$work/depot: STEEPEST_LIBRARY=$library STEEPEST_C_CALLS=$work/c_calls
+export JULIA_DEPOT_PATH=$work/depot: STEEPEST_LIBRARY=$library
+export JULIA_NUM_THREADS=2
 unset STEEPEST_NUM_THREADS STEEPEST_MAX_ISA
 julia --startup-file=no --project="$here/Steepest.jl" "$here/Steepest.jl/test/runtests.jl"

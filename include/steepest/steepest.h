@@ -243,29 +243,33 @@ STEEPEST_API steepest_status steepest_step_stats_init(void* stats, size_t struct
  * < y of its storage type becomes y with probability (value - x) / (y - x), so that what is less
  * than an ulp is not lost but happens now and then; the mean is right to 2^-16 ulp. It holds for
  * what is stored as BF16 or Q8: parameters without residual or with NEAREST8, and the moments. F16,
- * delta and param_copy round to nearest as always; NaN and infinity pass. The random bits are a
+ * max_exp_avg_sq, delta and param_copy round to nearest as always; NaN and infinity pass. A value
+ * beyond the last number of a Q8 block becomes that number. The random bits are a
  * function of (config.seed, config.step, tensor.random_stream, tensor.first_index + the element's
- * index) alone: the same for any threads, ISA level or list of tensors. Give every tensor of a model
+ * index) alone: the same for any threads, ISA level or tensor list. Give every tensor of a model
  * a random_stream of its own. */
 
 /* 8-bit state: element i is decoded from the byte code[i] and the scale of its block.
  *
  * Q8_DYNAMIC    blocks of 256 elements, one F32 scale each: the largest magnitude of the block.
- *               code -> a number in [-1, 1], or [0, 1] for second moments, spaced for 7 decades: the
+ *               code -> a number in [-1, 1], or [0, 1] for second moments, over 7 decades: the
  *               "dynamic tree" of bitsandbytes' 8-bit optimizers (Dettmers et al., arXiv
- *               2110.02861), with its layout, so that states go to and fro. Encoded to the nearest
- *               of the 256, zero to zero.
- * Q8_COMPANDED  blocks of 32 elements, one 16-bit scale each (STEEPEST_Q8_SCALE16 below). First
- *               moments: an int8 q for x = m / scale by q = round(254 x / (1 + |x|)), decoded as
- *               x = q / (254 - |q|) (arXiv 2602.23349). Second moments: a uint8 q for
- *               q = round(255 sqrt(v) / scale), decoded as v = (scale q / 255)^2; a v that is not 0
- *               never becomes 0, since the step divides by its root.
+ *               2110.02861), with its layout, so that states go to and fro; the numbers are
+ *               within 2 ulp of its table. Encoded to the nearest of the 256, zero to zero. There
+ *               is no -1 among them: a block's largest magnitude, if negative, becomes -0.993.
+ * Q8_COMPANDED  blocks of 32 elements, one 16-bit scale each: 6 bits of exponent E above 10 of
+ *               fraction F for 2^(E - 40) (1 + F / 1024), rounded to nearest, with stochastic
+ *               rounding up; 0 is zero, 65535 NaN, and what is larger than all becomes 65534,
+ *               nearly 2^24. First moments: an int8 q = round(254 x / (1 + |x|)) for
+ *               x = m / scale, decoded as x = q / (254 - |q|) (arXiv 2602.23349). Second moments:
+ *               a uint8 q = round(255 sqrt(v) / scale), decoded as v = (scale q / 255)^2; a v that
+ *               is not 0 never becomes 0, since the step divides by its root.
  *
  * Bytes per element with its share of the scales: 1.016 and 1.0625. Blocks are of consecutive
  * elements and the last one may be short. All zeros, codes of a second moment and scales, is the
  * state before step 1 (for a first moment Q8_DYNAMIC's zero is the code 127, but with a scale of 0
- * every code is zero). A block whose largest magnitude is below 2^-126 (Q8_COMPANDED: 2^-40 or, of
- * v, 2^-80) becomes zero. A NaN or infinity makes its whole block NaN. */
+ * every code is zero). A block whose largest magnitude is below 2^-126 (Q8_COMPANDED: about 2^-40
+ * or, of v, 2^-80) becomes zero. A NaN or infinity makes its whole block NaN. */
 
 /* What a Q8 array of `count` elements needs: *scales in number, and bytes for them together. */
 STEEPEST_API steepest_status steepest_q8_scales(steepest_dtype dtype, int64_t count,
@@ -321,7 +325,8 @@ typedef struct steepest_adamw_tensor {
   steepest_dtype param_dtype;
   steepest_dtype grad_dtype;
   steepest_dtype exp_avg_dtype;
-  steepest_dtype exp_avg_sq_dtype;     /* any mix of F32, BF16, F16; or all four F64 */
+  steepest_dtype exp_avg_sq_dtype;     /* any mix of F32, BF16, F16; or all four F64. The moments:
+                                          Q8_DYNAMIC and Q8_COMPANDED too */
   const steepest_adamw_config* config; /* NULL: the call's. Parameter groups, per-tensor steps. */
   void* max_exp_avg_sq;                /* used with AMSGRAD; of exp_avg_sq_dtype; starts as zeros */
   void* delta;                         /* used with EMIT_DELTA */
@@ -391,15 +396,31 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  *   BF16   BF16   BF16     BF16         14
  *   F16    F16    F16      F16          14
  *
+ * With narrow storage (see that section; with bf16 gradients, residuals and scales included):
+ *
+ *   param          exp_avg  exp_avg_sq   bytes/element read + written
+ *   F32, BF16 copy F32      F32          28
+ *   BF16 + LOW16   F32      F32          26      NEAREST16 the same, NEAREST8 24
+ *   BF16 + KAHAN   BF16     BF16         18
+ *   BF16           BF16     BF16         14      with STOCHASTIC_ROUNDING
+ *   F32            Q8       Q8           14.06   Q8_COMPANDED 14.25; 2 more with F32 gradients
+ *   BF16 + LOW16   Q8       Q8           14.06                14.25
+ *   BF16           Q8       Q8           10.06                10.25
+ *
+ * The moments' types are independent of each other. Not with F64; AMSGRAD needs an exp_avg_sq that
+ * is not Q8; residuals and param_copy do not go with EMIT_DELTA. The pieces of a tensor that are
+ * given as tensors of their own start at whole blocks of 8-bit state.
+ *
  * The update uses m and v before they are rounded to their storage type, which adds half an ulp of
  * that type to what is stored. (In a plain step of the last three mixes the update's term of 4 ulp
  * is one of 6: nothing against that half ulp. Other flags than MAXIMIZE, and eps = 0, keep to 4.)
  * Two warnings:
- *   - Keep exp_avg_sq in F32 unless beta2 is small. BF16 has 8 bits of precision: at beta2 = 0.999
- *     one step's decay of 0.1 % is below half an ulp, rounding to nearest undoes it, and v stays
- *     where its largest gradients put it: at twice its true value after 10,000 steps of noise. A
- *     decay of more than 0.4 % (beta2 below 0.996) gets through. BF16 param, grad and exp_avg with
- *     F32 exp_avg_sq costs 4 bytes per element more than BF16 throughout.
+ *   - Keep exp_avg_sq in F32 unless beta2 is small or STOCHASTIC_ROUNDING is set. BF16 has 8 bits
+ *     of precision: at beta2 = 0.999 one step's decay of 0.1 % is below half an ulp, rounding to
+ *     nearest undoes it, and v stays where its largest gradients put it: at twice its true value
+ *     after 10,000 steps of noise. A decay of more than 0.4 % (beta2 below 0.996) gets through; the
+ *     8-bit types need more. BF16 param, grad and exp_avg with F32 exp_avg_sq costs 4 bytes per
+ *     element more than BF16 throughout.
  *   - F16 exp_avg_sq underflows to 0 for v below 6e-8, gradients of about 2e-4, and u then grows to
  *     mh / eps: use BF16 or F32.
  * Limits of fp32: v overflows to infinity (and u becomes 0) when |g| exceeds about 1.8e19 /
@@ -411,6 +432,44 @@ STEEPEST_API steepest_status steepest_adamw_step(steepest_context* context,
                                                  const steepest_adamw_config* config,
                                                  const steepest_adamw_tensor* tensors,
                                                  int64_t count, steepest_step_stats* stats);
+
+/* The same step in chunks, for gradients that arrive in pieces: begin checks everything and obtains
+ * all memory, each chunk steps a range of one tensor, end closes the step. All chunks together give
+ * the bits of one steepest_adamw_step, statistics included, in whatever order they come.
+ *
+ *   steepest_adamw_begin(context, &config, tensors, count, &plan);
+ *   for each piece that has arrived:  steepest_adamw_chunk(plan, tensor, first, elements);
+ *   steepest_adamw_end(plan, stats);
+ *
+ * begin  Arguments as for steepest_adamw_step. Reads no element; a gradient need not be there
+ *        before its chunk. The structs are copied and may go; buffers stay in place until end.
+ *        config.skipped is set to 0 here. *plan is written on success only.
+ * chunk  Steps elements [first, first + count) of tensors[tensor]. `first` is a multiple of
+ *        STEEPEST_ADAMW_CHUNK, and so is first + count unless it is the tensor's end; 0 elements
+ *        are none. Runs on the context's threads and may be called from several threads at once.
+ *        Nothing is allocated. A range that is outside the tensor, not so aligned, or stepped
+ *        already, in whole or in part, is STEEPEST_E_INVALID_ARGUMENT with nothing written; of two
+ *        simultaneous calls that overlap at least one fails.
+ * end    Frees the plan, whatever it returns; no other call may use the plan meanwhile or later.
+ *        stats: NULL, or [count] as in begin, written on success. If elements have not been
+ *        stepped: STEEPEST_E_INVALID_ARGUMENT, with the first of them in the error text. So to
+ *        abandon a step, call end with NULL and expect that; what has been stepped stays so.
+ *
+ * SKIP_NONFINITE needs all gradients before the first element: STEEPEST_E_UNSUPPORTED. Use
+ * steepest_grad_norm. The context outlives its plans. A plan crosses fork() like any memory: each
+ * process has its own, but buffers in shared memory would be stepped twice.
+ *
+ * Errors: as steepest_adamw_step. Statistics are always gathered. Since 0.2. */
+#define STEEPEST_ADAMW_CHUNK 16384
+typedef struct steepest_adamw_plan steepest_adamw_plan;
+STEEPEST_API steepest_status steepest_adamw_begin(steepest_context* context,
+                                                  const steepest_adamw_config* config,
+                                                  const steepest_adamw_tensor* tensors,
+                                                  int64_t count, steepest_adamw_plan** plan);
+STEEPEST_API steepest_status steepest_adamw_chunk(steepest_adamw_plan* plan, int64_t tensor,
+                                                  int64_t first, int64_t count);
+STEEPEST_API steepest_status steepest_adamw_end(steepest_adamw_plan* plan,
+                                                steepest_step_stats* stats);
 
 /* ------------------------------------------------------------------ gradient norm */
 

@@ -21,7 +21,9 @@
 #include <steepest/steepest.h>
 
 #include <algorithm>
+#include <array>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -181,14 +183,35 @@ class matrix_view {
 
 // ---- structs of C with their INIT values
 
+struct executor : steepest_executor {
+  executor() : steepest_executor(STEEPEST_EXECUTOR_INIT) {}
+};
+struct allocator : steepest_allocator {
+  allocator() : steepest_allocator(STEEPEST_ALLOCATOR_INIT) {}
+};
 struct context_options : steepest_context_options {
   context_options() : steepest_context_options(STEEPEST_CONTEXT_OPTIONS_INIT) {}
+};
+// Scratch memory of one's own for a call, which must outlive it. The *_workspace_size functions say
+// how much a call needs.
+struct workspace : steepest_workspace {
+  workspace() : steepest_workspace(STEEPEST_WORKSPACE_INIT) {}
+  explicit workspace(std::span<std::byte> memory) : workspace() {
+    data = memory.data();
+    bytes = memory.size();
+  }
 };
 struct adamw_config : steepest_adamw_config {
   adamw_config() : steepest_adamw_config(STEEPEST_ADAMW_CONFIG_INIT) {}
 };
 struct msign_config : steepest_msign_config {
   msign_config() : steepest_msign_config(STEEPEST_MSIGN_CONFIG_INIT) {}
+  // Rows (a, b, c) of one's own for the Newton-Schulz methods; they must outlive this config.
+  void set_custom_coefficients(std::span<const std::array<double, 3>> rows) {
+    coefficients = STEEPEST_COEF_CUSTOM;
+    custom_coefficients = rows.empty() ? nullptr : rows.front().data();
+    custom_count = static_cast<std::int64_t>(rows.size());
+  }
 };
 struct muon_config : steepest_muon_config {
   muon_config() : steepest_muon_config(STEEPEST_MUON_CONFIG_INIT) {}
@@ -203,6 +226,14 @@ struct schedule : steepest_schedule {
   schedule() : steepest_schedule(STEEPEST_SCHEDULE_INIT) {}
   explicit schedule(std::int32_t kind_of_it) : schedule() { kind = kind_of_it; }
 };
+
+// ---- the library that is loaded
+
+inline std::uint32_t version() { return steepest_version(); }
+inline std::uint32_t abi_version() { return steepest_abi_version(); }
+inline const char* build_info() { return steepest_build_info(); }
+inline const char* status_name(steepest_status status) { return steepest_status_name(status); }
+inline const char* isa_name(steepest_isa isa) { return steepest_isa_name(isa); }
 
 // ---- context
 
@@ -273,6 +304,41 @@ class q8_state {
   void* scales_;
   std::int64_t count_;
 };
+
+namespace nothrow {
+
+// values to codes and scales, and back; each rounded to nearest. is_signed: of a first moment.
+inline result<done> q8_encode(const context& context, bool is_signed,
+                              std::span<const float> values, const q8_state& state) {
+  if (static_cast<std::int64_t>(values.size()) != state.count())
+    return detail::shape_error("q8_encode: " + std::to_string(values.size()) + " values for " +
+                               std::to_string(state.count()) + " codes");
+  const steepest_status status =
+      steepest_q8_encode(context.get(), state.dtype(), is_signed ? 1 : 0, state.count(),
+                         values.data(), state.codes(), state.scales());
+  return detail::finish(status, done());
+}
+inline result<done> q8_decode(const context& context, bool is_signed, const q8_state& state,
+                              std::span<float> values) {
+  if (static_cast<std::int64_t>(values.size()) != state.count())
+    return detail::shape_error("q8_decode: " + std::to_string(values.size()) + " values for " +
+                               std::to_string(state.count()) + " codes");
+  const steepest_status status =
+      steepest_q8_decode(context.get(), state.dtype(), is_signed ? 1 : 0, state.count(),
+                         state.codes(), state.scales(), values.data());
+  return detail::finish(status, done());
+}
+
+}  // namespace nothrow
+
+inline void q8_encode(const context& context, bool is_signed, std::span<const float> values,
+                      const q8_state& state) {
+  nothrow::q8_encode(context, is_signed, values, state).value();
+}
+inline void q8_decode(const context& context, bool is_signed, const q8_state& state,
+                      std::span<float> values) {
+  nothrow::q8_decode(context, is_signed, state, values).value();
+}
 
 namespace detail {
 
@@ -493,9 +559,11 @@ static_assert(sizeof(muon_tensor) == sizeof(steepest_muon_tensor));
 
 namespace nothrow {
 
+// workspace: null stands for memory from the context.
 inline result<outcome> muon_step(const context& context, const steepest_muon_config& config,
                                  std::span<const muon_tensor> tensors,
-                                 std::span<step_stats> stats = {}) {
+                                 std::span<step_stats> stats = {},
+                                 const steepest_workspace* workspace = nullptr) {
   if (!stats.empty() && stats.size() != tensors.size())
     return detail::shape_error("muon_step: stats has " + std::to_string(stats.size()) +
                                " elements for " + std::to_string(tensors.size()) + " tensors");
@@ -504,9 +572,18 @@ inline result<outcome> muon_step(const context& context, const steepest_muon_con
   own.skipped = &skipped;
   const steepest_status status =
       steepest_muon_step(context.get(), &own, tensors.data(),
-                         static_cast<std::int64_t>(tensors.size()), nullptr, stats.data());
+                         static_cast<std::int64_t>(tensors.size()), workspace, stats.data());
   if (status == STEEPEST_OK && config.skipped != nullptr) *config.skipped = skipped;
   return detail::finish(status, skipped != 0 ? outcome::skipped : outcome::stepped);
+}
+
+inline result<std::size_t> muon_workspace_size(const context& context,
+                                               const steepest_muon_config& config,
+                                               std::span<const muon_tensor> tensors) {
+  std::size_t bytes = 0;
+  const steepest_status status = steepest_muon_workspace_size(
+      context.get(), &config, tensors.data(), static_cast<std::int64_t>(tensors.size()), &bytes);
+  return detail::finish(status, bytes);
 }
 
 inline result<double> scale_factor(std::int32_t mode, double value, std::int64_t fan_out,
@@ -516,40 +593,133 @@ inline result<double> scale_factor(std::int32_t mode, double value, std::int64_t
   return detail::finish(status, s);
 }
 
-// ---- msign
-
-// out may be x itself.
-template <element T>
-result<done> msign(const context& context, const steepest_msign_config& config,
-                   matrix_view<const T> x, matrix_view<T> out,
-                   steepest_msign_stats* stats = nullptr) {
-  if (x.rows() != out.rows() || x.cols() != out.cols())
-    return detail::shape_error("msign: out has another shape than x");
-  const steepest_status status =
-      steepest_msign(context.get(), &config, x.rows(), x.cols(), dtype_of<T>, x.data(), x.ld(),
-                     out.data(), out.ld(), nullptr, stats);
-  return detail::finish(status, done());
-}
-
 }  // namespace nothrow
 
 inline outcome muon_step(const context& context, const steepest_muon_config& config,
-                         std::span<const muon_tensor> tensors, std::span<step_stats> stats = {}) {
-  return nothrow::muon_step(context, config, tensors, stats).value();
+                         std::span<const muon_tensor> tensors, std::span<step_stats> stats = {},
+                         const steepest_workspace* workspace = nullptr) {
+  return nothrow::muon_step(context, config, tensors, stats, workspace).value();
 }
 inline outcome muon_step(const context& context, const steepest_muon_config& config,
                          const muon_tensor& tensor) {
   return muon_step(context, config, std::span(&tensor, 1));
 }
+inline std::size_t muon_workspace_size(const context& context, const steepest_muon_config& config,
+                                       std::span<const muon_tensor> tensors) {
+  return nothrow::muon_workspace_size(context, config, tensors).value();
+}
 inline double scale_factor(std::int32_t mode, double value, std::int64_t fan_out,
                            std::int64_t fan_in) {
   return nothrow::scale_factor(mode, value, fan_out, fan_in).value();
 }
+
+// ---- msign
+
+// low <= f(s) <= high for singular values s of the interval that was asked for
+struct singular_band {
+  double low, high;
+};
+
+namespace nothrow {
+
+// out may be x itself. workspace: null stands for memory from the context.
+template <element T>
+result<done> msign(const context& context, const steepest_msign_config& config,
+                   matrix_view<const T> x, matrix_view<T> out,
+                   steepest_msign_stats* stats = nullptr,
+                   const steepest_workspace* workspace = nullptr) {
+  if (x.rows() != out.rows() || x.cols() != out.cols())
+    return detail::shape_error("msign: out has another shape than x");
+  const steepest_status status =
+      steepest_msign(context.get(), &config, x.rows(), x.cols(), dtype_of<T>, x.data(), x.ld(),
+                     out.data(), out.ld(), workspace, stats);
+  return detail::finish(status, done());
+}
+
+// The same for matrices of one shape and stride, x[i] to out[i]. stats: none, or one per matrix. A
+// matrix that is not finite, or fails, is left alone, as its stats say; the others are done, and
+// the error is the first such.
+template <element T>
+result<done> msign_batched(const context& context, const steepest_msign_config& config,
+                           std::span<const matrix_view<const T>> x,
+                           std::span<const matrix_view<T>> out, std::span<msign_stats> stats = {},
+                           const steepest_workspace* workspace = nullptr) {
+  if (x.size() != out.size() || (!stats.empty() && stats.size() != x.size()))
+    return detail::shape_error("msign_batched: x, out and stats differ in size");
+  if (x.empty()) return done();
+  const matrix_view<const T>& a = x.front();
+  const matrix_view<T>& b = out.front();
+  std::vector<const void*> sources;
+  std::vector<void*> targets;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (x[i].rows() != a.rows() || x[i].cols() != a.cols() || x[i].ld() != a.ld() ||
+        out[i].rows() != a.rows() || out[i].cols() != a.cols() || out[i].ld() != b.ld())
+      return detail::shape_error("msign_batched: matrix " + std::to_string(i) +
+                                 " has another shape or stride than the first");
+    sources.push_back(x[i].data());
+    targets.push_back(out[i].data());
+  }
+  const steepest_status status = steepest_msign_batched(
+      context.get(), &config, a.rows(), a.cols(), dtype_of<T>, sources.data(), a.ld(),
+      targets.data(), b.ld(), static_cast<std::int64_t>(x.size()), workspace, stats.data());
+  return detail::finish(status, done());
+}
+
+// Of a call with `count` matrices of T.
+template <element T>
+result<std::size_t> msign_workspace_size(const context& context,
+                                         const steepest_msign_config& config, std::int64_t rows,
+                                         std::int64_t cols, std::int64_t count = 1) {
+  std::size_t bytes = 0;
+  const steepest_status status = steepest_msign_workspace_size(context.get(), &config, rows, cols,
+                                                               dtype_of<T>, count, &bytes);
+  return detail::finish(status, bytes);
+}
+
+inline result<singular_band> msign_band(const steepest_msign_config& config, double lower_bound) {
+  singular_band band = {};
+  const steepest_status status =
+      steepest_msign_band(&config, lower_bound, &band.low, &band.high);
+  return detail::finish(status, band);
+}
+
+// As msign_config::set_custom_coefficients takes them.
+inline result<std::vector<std::array<double, 3>>> msign_coefficients(double lower_bound,
+                                                                     std::int64_t steps) {
+  // The library refuses more than 100 before it writes any.
+  std::vector<std::array<double, 3>> rows(
+      static_cast<std::size_t>(std::clamp<std::int64_t>(steps, 0, 100)));
+  double* const first = rows.empty() ? nullptr : rows.front().data();
+  const steepest_status status = steepest_msign_coefficients(lower_bound, steps, first);
+  return detail::finish(status, std::move(rows));
+}
+
+}  // namespace nothrow
+
 template <element T>
 void msign(const context& context, const steepest_msign_config& config,
            std::type_identity_t<matrix_view<const T>> x, matrix_view<T> out,
-           steepest_msign_stats* stats = nullptr) {
-  nothrow::msign<T>(context, config, x, out, stats).value();
+           steepest_msign_stats* stats = nullptr, const steepest_workspace* workspace = nullptr) {
+  nothrow::msign<T>(context, config, x, out, stats, workspace).value();
+}
+template <element T>
+void msign_batched(const context& context, const steepest_msign_config& config,
+                   std::span<const matrix_view<const T>> x, std::span<const matrix_view<T>> out,
+                   std::span<msign_stats> stats = {},
+                   const steepest_workspace* workspace = nullptr) {
+  nothrow::msign_batched<T>(context, config, x, out, stats, workspace).value();
+}
+template <element T>
+std::size_t msign_workspace_size(const context& context, const steepest_msign_config& config,
+                                 std::int64_t rows, std::int64_t cols, std::int64_t count = 1) {
+  return nothrow::msign_workspace_size<T>(context, config, rows, cols, count).value();
+}
+inline singular_band msign_band(const steepest_msign_config& config, double lower_bound) {
+  return nothrow::msign_band(config, lower_bound).value();
+}
+inline std::vector<std::array<double, 3>> msign_coefficients(double lower_bound,
+                                                             std::int64_t steps) {
+  return nothrow::msign_coefficients(lower_bound, steps).value();
 }
 
 // ---- norms and diagnostics

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conan 2 recipe: `conan create packaging/conan`, from a clone.
+"""Conan 2 recipe: `conan create packaging/conan`, from a clone. The shared library alone: whoever
+links the static one has to find oneTBB, OpenBLAS and LAPACKE as well.
 
 OpenBLAS is built with LAPACK, whose C interface is then in the same library.
 """
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 from conan import ConanFile
 from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
-from conan.tools.files import copy
+from conan.tools.files import copy, rm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,14 +21,9 @@ class Steepest(ConanFile):
     license = "Apache-2.0"
     description = "Optimizer-step kernels for CPUs behind a stable C ABI"
     topics = ("optimizer", "adamw", "muon", "machine-learning")
-    package_type = "library"
+    package_type = "shared-library"
     settings = "os", "compiler", "build_type", "arch"
-    options: ClassVar = {"shared": [True, False], "fPIC": [True, False]}
-    default_options: ClassVar = {
-        "shared": True,
-        "fPIC": True,
-        "openblas/*:build_lapack": True,
-    }
+    default_options: ClassVar = {"openblas/*:build_lapack": True}
 
     def set_version(self):
         header = (ROOT / "include/steepest/steepest.h").read_text()
@@ -51,7 +47,7 @@ class Steepest(ConanFile):
         blas = self.dependencies["openblas"].cpp_info
         library = next(Path(blas.libdir).glob("libopenblas.*"))
         toolchain = CMakeToolchain(self)
-        for part in ("TESTS", "BENCHMARKS", "EXAMPLES"):
+        for part in ("TESTS", "BENCHMARKS", "EXAMPLES", "TOOLS"):
             toolchain.cache_variables[f"STEEPEST_BUILD_{part}"] = False
         for name in ("STEEPEST_OPENBLAS", "STEEPEST_LAPACKE"):
             toolchain.cache_variables[name] = str(library)
@@ -67,6 +63,7 @@ class Steepest(ConanFile):
     def package(self):
         copy(self, "LICENSE", self.source_folder, Path(self.package_folder) / "licenses")
         CMake(self).install()
+        rm(self, "*.a", self.package_folder, recursive=True)
 
     def package_info(self):
         # The project's own package file, with its targets.

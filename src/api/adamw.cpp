@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <new>
 
 #include "api/arguments.hpp"
 #include "core/narrow.hpp"
@@ -11,8 +13,6 @@
 
 namespace steepest::api {
 namespace {
-
-constexpr char function[] = "adamw_step";
 
 constexpr uint64_t known_flags = STEEPEST_ADAMW_AMSGRAD | STEEPEST_ADAMW_MAXIMIZE |
                                  STEEPEST_ADAMW_COUPLED_L2 | STEEPEST_ADAMW_CAUTIOUS_DECAY |
@@ -79,7 +79,7 @@ buffer_list buffers_of(const steepest_adamw_tensor& tensor, uint64_t flags) {
            {"exp_avg_sq", "exp_avg_sq_dtype", tensor.exp_avg_sq, n, tensor.exp_avg_sq_dtype, true,
             true, true},
            {"max_exp_avg_sq", "exp_avg_sq_dtype", tensor.max_exp_avg_sq, n, tensor.exp_avg_sq_dtype,
-            amsgrad, true},
+            amsgrad, true, true},
            {"delta", "delta_dtype", tensor.delta, n, tensor.delta_dtype, emit_delta, true},
            {"residual", nullptr, tensor.residual, n, residual,
             tensor.residual_kind != STEEPEST_RESIDUAL_NONE, true},
@@ -148,8 +148,10 @@ bool representable(const adamw_prepared& prepared, bool f64) {
 // once.
 class tensor_list {
  public:
-  steepest_status open(const steepest_adamw_config* call_config,
+  // `function`: the entry point's name for error texts.
+  steepest_status open(const char* entry_point, const steepest_adamw_config* call_config,
                        const steepest_adamw_tensor* tensors, int64_t count) {
+    function = entry_point;
     if (const auto status = tensors_.open(function, "tensors", tensors, count);
         status != STEEPEST_OK)
       return status;
@@ -186,6 +188,7 @@ class tensor_list {
 
   argument at(int64_t i) const { return tensors_.at(i); }
 
+  const char* function = "";
   steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
   steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
   bool f64 = false;        // computed in fp64, not fp32
@@ -197,36 +200,110 @@ class tensor_list {
   const steepest_adamw_config* source_ = nullptr;
 };
 
+// One step, as one call or as the plan of several.
 class step_call {
  public:
-  step_call(steepest_context& context, tensor_list& list, int64_t count, steepest_step_stats* stats)
-      : context_(context), list_(list), count_(count), stats_(count > 0 ? stats : nullptr),
-        memory_(context.pool) {}
+  enum kind { one_call, one_call_with_statistics, chunks };
 
-  steepest_status run() {
+  step_call(steepest_context& context, tensor_list& list, int64_t count, kind how)
+      : context_(context), list_(list), count_(count), kind_(how), memory_(context.pool) {}
+
+  // Everything up to the first write.
+  steepest_status open() {
     if (const auto status = check(); status != STEEPEST_OK) return status;
     if (const auto status = obtain_memory(); status != STEEPEST_OK) return status;
-    if (const auto status = prepare(); status != STEEPEST_OK) return status;
+    return prepare();
+  }
+
+  steepest_status run(steepest_step_stats* stats) {
+    if (const auto status = open(); status != STEEPEST_OK) return status;
     bool skip = false;
     if (scans_ > 0)
-      if (const auto status = scan(skip); status != STEEPEST_OK) return status;
+      if (const auto status = scan(skip, stats); status != STEEPEST_OK) return status;
     if (!skip) {
       const auto status = adamw_run(context_, jobs_, count_, sums_);
-      if (status != STEEPEST_OK) return failed_in(function, status);
-      write_statistics();
+      if (status != STEEPEST_OK) return failed_in(list_.function, status);
+      write_statistics(stats);
     }
+    set_skipped(skip);
+    return STEEPEST_OK;
+  }
+
+  void set_skipped(bool skip) {
     for (int64_t i = 0; i < groups_; ++i)
       if (skipped_[i] != nullptr) *skipped_[i] = skip ? 1 : 0;
+  }
+
+  steepest_status chunk(int64_t tensor, int64_t first, int64_t count) {
+    constexpr char function[] = "adamw_chunk";
+    if (tensor < 0 || tensor >= count_)
+      return fail(STEEPEST_E_INVALID_ARGUMENT, "%s: tensor is %lld: the plan has %lld", function,
+                  static_cast<long long>(tensor), static_cast<long long>(count_));
+    const adamw_job& job = jobs_[tensor];
+    if (first < 0 || first > job.count || (first % tile_elements != 0 && first != job.count))
+      return fail(STEEPEST_E_INVALID_ARGUMENT,
+                  "%s: first is %lld: a multiple of %d is needed, at most tensors[%lld].count = "
+                  "%lld",
+                  function, static_cast<long long>(first), STEEPEST_ADAMW_CHUNK,
+                  static_cast<long long>(tensor), static_cast<long long>(job.count));
+    if (count < 0 || count > job.count - first ||
+        (count % tile_elements != 0 && first + count != job.count))
+      return fail(
+          STEEPEST_E_INVALID_ARGUMENT,
+          "%s: count is %lld: a multiple of %d is needed, or the rest of tensors[%lld], %lld",
+          function, static_cast<long long>(count), STEEPEST_ADAMW_CHUNK,
+          static_cast<long long>(tensor), static_cast<long long>(job.count - first));
+    if (count == 0) return STEEPEST_OK;
+    tile_state* const tiles = tiles_done_ + job.first_tile + first / tile_elements;
+    const int64_t tile_number = tile_count(count);
+    for (int64_t i = 0; i < tile_number; ++i) {
+      uint8_t state = tile_open;
+      if (tiles[i].compare_exchange_strong(state, tile_claimed)) continue;
+      for (int64_t back = 0; back < i; ++back) tiles[back] = tile_open;
+      return fail(STEEPEST_E_INVALID_ARGUMENT,
+                  "%s: first is %lld, count %lld: element %lld of tensors[%lld] has been stepped",
+                  function, static_cast<long long>(first), static_cast<long long>(count),
+                  static_cast<long long>(first + i * tile_elements),
+                  static_cast<long long>(tensor));
+    }
+    if (const auto status = adamw_run_part(context_, job, first, count, sums_);
+        status != STEEPEST_OK)
+      return failed_in(function, status);
+    for (int64_t i = 0; i < tile_number; ++i) tiles[i] = tile_done;
+    return STEEPEST_OK;
+  }
+
+  // After the last chunk.
+  steepest_status close(steepest_step_stats* stats) {
+    constexpr char function[] = "adamw_end";
+    for (int64_t i = 0; i < count_; ++i)
+      for (int64_t tile = 0; tile < tile_count(jobs_[i].count); ++tile)
+        if (tiles_done_[jobs_[i].first_tile + tile] != tile_done)
+          return fail(STEEPEST_E_INVALID_ARGUMENT,
+                      "%s: tensors[%lld] has not been stepped from element %lld on", function,
+                      static_cast<long long>(i), static_cast<long long>(tile * tile_elements));
+    if (const auto status =
+            check_results(function, stats, count_, steepest_step_stats STEEPEST_STEP_STATS_INIT);
+        status != STEEPEST_OK)
+      return status;
+    write_statistics(stats);
     return STEEPEST_OK;
   }
 
  private:
+  using tile_state = std::atomic<uint8_t>;
+  static constexpr uint8_t tile_open = 0, tile_claimed = 1, tile_done = 2;
+
   steepest_status check() {
     for (int64_t i = 0; i < count_; ++i) {
       if (const auto status = list_.read(i); status != STEEPEST_OK) return status;
       const uint64_t flags = list_.config.flags;
       if (const auto status = check_tensor(list_.at(i), list_.tensor, flags); status != STEEPEST_OK)
         return status;
+      if (kind_ == chunks && (flags & STEEPEST_ADAMW_SKIP_NONFINITE) != 0)
+        return list_.at(i).fail(STEEPEST_E_UNSUPPORTED,
+                                ": its config has SKIP_NONFINITE, which chunks cannot have: use "
+                                "steepest_grad_norm");
       groups_ += list_.new_group;
       scans_ += (flags & STEEPEST_ADAMW_SKIP_NONFINITE) != 0;
       if (__builtin_add_overflow(elements_, list_.tensor.count, &elements_))
@@ -242,19 +319,23 @@ class step_call {
     memory_.plan<int32_t*>(groups_);
     memory_.plan<memory_range>(count_ * buffers_per_tensor);
     memory_.plan<range_key>(count_ == 1 ? 0 : count_ * buffers_per_tensor);
-    memory_.plan<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
+    memory_.plan<adamw_sums>(kind_ != one_call ? tiles_ : 0);
+    memory_.plan<tile_state>(kind_ == chunks ? tiles_ : 0);
     memory_.plan<sum_squares_job>(scans_);
     memory_.plan<squares>(scans_ > 0 ? tiles_ : 0);
     if (!memory_.reserve())
       return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory (%lld tensors, %lld elements)",
-                  function, static_cast<long long>(count_), static_cast<long long>(elements_));
+                  list_.function, static_cast<long long>(count_),
+                  static_cast<long long>(elements_));
     jobs_ = memory_.take<adamw_job>(count_);
     prepared_ = memory_.take<adamw_prepared>(groups_);
     skipped_ = memory_.take<int32_t*>(groups_);
     ranges_ = memory_.take<memory_range>(count_ * buffers_per_tensor);
     keys_ = memory_.take<range_key>(count_ == 1 ? 0 : count_ * buffers_per_tensor);
-    sums_ = memory_.take<adamw_sums>(stats_ != nullptr ? tiles_ : 0);
-    if (stats_ == nullptr) sums_ = nullptr;
+    sums_ = memory_.take<adamw_sums>(kind_ != one_call ? tiles_ : 0);
+    if (kind_ == one_call) sums_ = nullptr;
+    tiles_done_ = memory_.take<tile_state>(kind_ == chunks ? tiles_ : 0);
+    for (int64_t i = 0; kind_ == chunks && i < tiles_; ++i) new (tiles_done_ + i) tile_state(0);
     scan_jobs_ = memory_.take<sum_squares_job>(scans_);
     scan_results_ = memory_.take<squares>(scans_ > 0 ? tiles_ : 0);
     return STEEPEST_OK;
@@ -324,22 +405,22 @@ class step_call {
         return status;
     }
     return count_ == 1 ? STEEPEST_OK
-                       : check_overlap(function, "tensors", ranges_, range_count, keys_);
+                       : check_overlap(list_.function, "tensors", ranges_, range_count, keys_);
   }
 
-  steepest_status scan(bool& skip) {
+  steepest_status scan(bool& skip, steepest_step_stats* stats) {
     if (const auto status = sum_squares_run(context_, scan_jobs_, scans_, 1.0, scan_results_);
         status != STEEPEST_OK)
-      return failed_in(function, status);
+      return failed_in(list_.function, status);
     int64_t tile = 0;
     for (int64_t i = 0; i < scans_; ++i)
       for (const int64_t end = tile + tile_count(scan_jobs_[i].count); tile < end; ++tile)
         skip |= scan_results_[tile].nonfinite != 0;
-    if (skip && stats_ != nullptr) write_skipped_statistics();
+    if (skip && count_ > 0 && stats != nullptr) write_skipped_statistics(stats);
     return STEEPEST_OK;
   }
 
-  void write_skipped_statistics() {
+  void write_skipped_statistics(steepest_step_stats* results) {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     int64_t scan_index = 0;
     int64_t tile = 0;
@@ -350,23 +431,23 @@ class step_call {
         for (; tile < end; ++tile) stats.nonfinite += scan_results_[tile].nonfinite;
       }
       if (stats.nonfinite > 0) stats.status = STEEPEST_E_NONFINITE;
-      store_result(stats_, i, stats);
+      store_result(results, i, stats);
     }
   }
 
-  void write_statistics() {
-    if (stats_ == nullptr) return;
+  void write_statistics(steepest_step_stats* results) {
+    if (results == nullptr) return;
     for (int64_t i = 0; i < count_; ++i) {
       steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
       adamw_statistics(jobs_[i], sums_ + jobs_[i].first_tile, stats);
-      store_result(stats_, i, stats);
+      store_result(results, i, stats);
     }
   }
 
   steepest_context& context_;
   tensor_list& list_;
   const int64_t count_;
-  steepest_step_stats* const stats_;
+  const kind kind_;
   workspace memory_;
 
   int64_t groups_ = 0;
@@ -379,6 +460,7 @@ class step_call {
   memory_range* ranges_ = nullptr;
   range_key* keys_ = nullptr;
   adamw_sums* sums_ = nullptr;
+  tile_state* tiles_done_ = nullptr;
   sum_squares_job* scan_jobs_ = nullptr;
   squares* scan_results_ = nullptr;
 };
@@ -386,8 +468,10 @@ class step_call {
 steepest_status adamw_step(steepest_context* given_context, const steepest_adamw_config* config,
                            const steepest_adamw_tensor* tensors, int64_t count,
                            steepest_step_stats* stats) {
+  constexpr char function[] = "adamw_step";
   tensor_list list;
-  if (const auto status = list.open(config, tensors, count); status != STEEPEST_OK) return status;
+  if (const auto status = list.open(function, config, tensors, count); status != STEEPEST_OK)
+    return status;
   steepest_context* context = nullptr;
   if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
     return status;
@@ -395,17 +479,95 @@ steepest_status adamw_step(steepest_context* given_context, const steepest_adamw
           check_results(function, stats, count, steepest_step_stats STEEPEST_STEP_STATS_INIT);
       status != STEEPEST_OK)
     return status;
-  return step_call(*context, list, count, stats).run();
+  const bool with_statistics = count > 0 && stats != nullptr;
+  return step_call(*context, list, count,
+                   with_statistics ? step_call::one_call_with_statistics : step_call::one_call)
+      .run(stats);
+}
+
+static_assert(STEEPEST_ADAMW_CHUNK == tile_elements);
+
+}  // namespace
+}  // namespace steepest::api
+
+// In the context's memory, as what `call` holds.
+struct steepest_adamw_plan {
+  steepest_adamw_plan(steepest_context& context, const steepest::api::tensor_list& read,
+                      int64_t count)
+      : pool(context.pool), list(read),
+        call(context, list, count, steepest::api::step_call::chunks) {}
+
+  void release() {
+    steepest::workspace_pool& from = pool;
+    this->~steepest_adamw_plan();
+    from.release(this);
+  }
+
+  steepest::workspace_pool& pool;
+  steepest::api::tensor_list list;
+  steepest::api::step_call call;
+};
+
+namespace steepest::api {
+namespace {
+
+steepest_status adamw_begin(steepest_context* given_context, const steepest_adamw_config* config,
+                            const steepest_adamw_tensor* tensors, int64_t count,
+                            steepest_adamw_plan** out) {
+  constexpr char function[] = "adamw_begin";
+  if (out == nullptr)
+    return argument{function, "plan"}.fail(STEEPEST_E_INVALID_ARGUMENT, " is null");
+  tensor_list list;
+  if (const auto status = list.open(function, config, tensors, count); status != STEEPEST_OK)
+    return status;
+  steepest_context* context = nullptr;
+  if (const auto status = resolve_context(function, given_context, context); status != STEEPEST_OK)
+    return status;
+  void* const memory = context->pool.acquire(sizeof(steepest_adamw_plan));
+  if (memory == nullptr) return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory", function);
+  auto* const plan = new (memory) steepest_adamw_plan(*context, list, count);
+  if (const auto status = plan->call.open(); status != STEEPEST_OK) {
+    plan->release();
+    return status;
+  }
+  plan->call.set_skipped(false);
+  *out = plan;
+  return STEEPEST_OK;
 }
 
 }  // namespace
 }  // namespace steepest::api
 
-extern "C" steepest_status steepest_adamw_step(steepest_context* context,
-                                               const steepest_adamw_config* config,
-                                               const steepest_adamw_tensor* tensors, int64_t count,
-                                               steepest_step_stats* stats) {
-  return steepest::api::entry(steepest::api::function, [&] {
-    return steepest::api::adamw_step(context, config, tensors, count, stats);
+using namespace steepest;
+using namespace steepest::api;
+
+steepest_status steepest_adamw_step(steepest_context* context, const steepest_adamw_config* config,
+                                    const steepest_adamw_tensor* tensors, int64_t count,
+                                    steepest_step_stats* stats) {
+  return entry("adamw_step", [&] { return adamw_step(context, config, tensors, count, stats); });
+}
+
+steepest_status steepest_adamw_begin(steepest_context* context, const steepest_adamw_config* config,
+                                     const steepest_adamw_tensor* tensors, int64_t count,
+                                     steepest_adamw_plan** plan) {
+  return entry("adamw_begin", [&] { return adamw_begin(context, config, tensors, count, plan); });
+}
+
+steepest_status steepest_adamw_chunk(steepest_adamw_plan* plan, int64_t tensor, int64_t first,
+                                     int64_t count) {
+  return entry("adamw_chunk", [&] {
+    if (plan == nullptr)
+      return argument{"adamw_chunk", "plan"}.fail(STEEPEST_E_INVALID_ARGUMENT, " is null");
+    return plan->call.chunk(tensor, first, count);
+  });
+}
+
+steepest_status steepest_adamw_end(steepest_adamw_plan* plan, steepest_step_stats* stats) {
+  return entry("adamw_end", [&] {
+    if (plan == nullptr)
+      return argument{"adamw_end", "plan"}.fail(STEEPEST_E_INVALID_ARGUMENT, " is null");
+    const auto status = plan->call.close(stats);
+    plan->release();
+    return status;
   });
 }

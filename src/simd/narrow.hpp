@@ -313,8 +313,8 @@ struct q8_dynamic {
 
   static float decode_factor(float scale) { return scale; }
 
-  // `largest`: of the block's magnitudes, as bits.
-  static q8_factors scale_for(uint32_t largest, float& scale) {
+  // `largest`: of the block's magnitudes, as bits. `stochastic`: values will be rounded by chance.
+  static q8_factors scale_for(uint32_t largest, float& scale, bool /*stochastic*/ = false) {
     scale = __builtin_bit_cast(float, largest);
     if (largest >= 0x7f800000U) {
       scale = __builtin_nanf("");
@@ -434,9 +434,12 @@ struct q8_companded {
     return Signed ? to_float(scale) : to_float(scale) / 255.0F;
   }
 
-  static q8_factors scale_for(uint32_t largest, scale16& scale) {
+  // With chance the scale is rounded up: a largest value above it would be cut off half the time,
+  // which is no chance: at beta2 = 0.999 it made the mean of v 1 % too small.
+  static q8_factors scale_for(uint32_t largest, scale16& scale, bool stochastic = false) {
     const auto value = __builtin_bit_cast(float, largest);
-    scale = to_scale16(Signed || largest >= 0x7f800000U ? value : __builtin_sqrtf(value));
+    scale =
+        to_scale16(Signed || largest >= 0x7f800000U ? value : __builtin_sqrtf(value), stochastic);
     if (scale.bits == 0 || scale.bits == 0xffff) return {to_float(scale), 0.0F};
     return {decode_factor(scale), (Signed ? 1.0F : 255.0F) / to_float(scale)};
   }
@@ -538,8 +541,8 @@ void q8_encode(const float* values, uint8_t* codes, typename Codec::scale* scale
   for (int64_t start = 0; start < count; start += Codec::block) {
     const int64_t end = start + Codec::block < count ? start + Codec::block : count;
     const int64_t whole = (end - start + size - 1) / size * size;
-    const q8_factors factors =
-        Codec::scale_for(largest_bits<Level>(values + start, whole), scales[start / Codec::block]);
+    const q8_factors factors = Codec::scale_for(largest_bits<Level>(values + start, whole),
+                                                scales[start / Codec::block], random != nullptr);
     for (int64_t i = start; i < end; i += size) {
       const vec<float, Level> value = load<Level>(values + i);
       if (random == nullptr) {

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the *.json beside it (README.md describes them): the cases. formulas.py has the formulas,
-formats.py the format."""
+formats.py the format. With --check nothing is written: the cases are made anew and compared with
+the files, as compare.py says; the status is 1 if one differs."""
 
+import json
 import pathlib
+import sys
 
 import numpy as np
-from formats import Stored, case, expect, output, write
+from compare import differences
+from formats import Stored, case, expect, output, text
 from formulas import (
     adamw,
     mean_square_weight,
@@ -436,9 +440,32 @@ def diagnostics_cases():
     return cases
 
 
+FILES = {
+    "adamw.json": adamw_cases,
+    "msign.json": msign_cases,
+    "muon.json": muon_cases,
+    "schedule.json": schedule_cases,
+    "diagnostics.json": diagnostics_cases,
+}
+
+
+def main(arguments):
+    if arguments not in ([], ["--check"]):
+        sys.exit("usage: generate.py [--check]")
+    status = 0
+    for name, cases in FILES.items():
+        path, made = HERE / name, text(cases())
+        if not arguments:
+            path.write_text(made, "ascii")
+            continue
+        kept = path.read_text("ascii")
+        lines = differences(json.loads(kept)["cases"], json.loads(made)["cases"])
+        for line in lines:
+            print(f"{name}: {line}")
+        print(f"{name}: {len(lines)} differences{', the same bytes' if kept == made else ''}")
+        status |= bool(lines)
+    return status
+
+
 if __name__ == "__main__":
-    write(HERE / "adamw.json", adamw_cases())
-    write(HERE / "msign.json", msign_cases())
-    write(HERE / "muon.json", muon_cases())
-    write(HERE / "schedule.json", schedule_cases())
-    write(HERE / "diagnostics.json", diagnostics_cases())
+    sys.exit(main(sys.argv[1:]))

@@ -66,6 +66,9 @@ case $kind in
     "$cc" -std=c99 "$here/consumer.c" "${cflags[@]}" "${static[@]/#-lsteepest/-l:libsteepest.a}" \
       -o "$work/consumer_static"
     run "$work"
+    "${CXX:-c++}" -std=c++20 "$here/consumer.cpp" "${cflags[@]}" "${shared[@]}" \
+      -o "$work/consumer_cpp"
+    LD_LIBRARY_PATH=$libdir "$work/consumer_cpp"
     ;;
   meson)
     installed_libdir
@@ -75,7 +78,7 @@ case $kind in
     run "$work/build"
     ;;
   add_subdirectory)
-    configure add_subdirectory -DSTEEPEST_SOURCE_DIR="$where"
+    configure add_subdirectory -DSTEEPEST_SOURCE_DIR="$where" -DSTEEPEST_WERROR=ON
     cmake --build "$work/build"
     run "$work/build"
     ;;

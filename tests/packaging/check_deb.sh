@@ -51,3 +51,12 @@ dpkg-deb -x "${development[0]}" "$root"
 for kind in find_package pkg-config; do
   "$here/check_consumer.sh" "$kind" "$root/usr"
 done
+
+tools=("$folder"/steepest-tools_*.deb)
+[[ ${#tools[@]} == 1 ]]
+depends "${tools[0]}" | grep -qE "(^|, )$name \\(= $version\\)" ||
+  fail 'steepest-tools does not depend on the library of its version'
+dpkg-deb -x "${tools[0]}" "$root"
+[[ -e $root/usr/share/man/man1/steepest.1.gz || -e $root/usr/share/man/man1/steepest.1 ]]
+[[ $(readelf -d "$root/usr/bin/steepest") != *RUNPATH* ]] || fail 'the tool has a path of its own'
+LD_LIBRARY_PATH=$(dirname "$library") "$root/usr/bin/steepest" selftest

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# compare_installs.sh TREE TREE: the same files, links and texts; of the libraries only the names.
+# compare_installs.sh TREE TREE: the same files, links and texts; of libraries and programs only the
+# names.
 set -euo pipefail
 
 list() {
@@ -8,5 +9,5 @@ list() {
 }
 
 diff -u <(list "$1") <(list "$2")
-diff -ru --exclude='libsteepest.*' "$1" "$2"
+diff -ru --exclude='libsteepest.*' --exclude=bin "$1" "$2"
 list "$1"

@@ -10,9 +10,9 @@
 //! `STEEPEST_LINK=static` or `dylib` says which library 1 and 2 take; the default is dylib. A
 //! shared library must be found at run time too: by the loader's own paths or LD_LIBRARY_PATH.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 /// What the static library itself is linked with.
 const STATIC_NEEDS: [&str; 4] = ["tbb", "lapacke", "openblas", "stdc++"];
@@ -101,9 +101,11 @@ fn from_source() {
     for part in ["CMakeLists.txt", "cmake", "include", "src"] {
         println!("cargo:rerun-if-changed={}", source.join(part).display());
     }
+    let source = source.canonicalize().expect("steepest-sys: the source's folder");
     let build = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("build");
+    forget_another_source(&build, &source);
     let mut configure = Command::new("cmake");
-    configure.arg("-S").arg(source).arg("-B").arg(&build).arg("-DCMAKE_BUILD_TYPE=Release");
+    configure.arg("-S").arg(&source).arg("-B").arg(&build).arg("-DCMAKE_BUILD_TYPE=Release");
     for part in ["BUILD_TESTS", "BUILD_BENCHMARKS", "BUILD_EXAMPLES", "INSTALL"] {
         configure.arg(format!("-DSTEEPEST_{}=OFF", part));
     }
@@ -117,6 +119,17 @@ fn from_source() {
     ]));
     println!("cargo:rustc-link-search=native={}", build.display());
     link_with(true);
+}
+
+/// CMake refuses a build folder that was made from another source: a copy, or before a move.
+fn forget_another_source(build: &Path, source: &Path) {
+    let line = format!("CMAKE_HOME_DIRECTORY:INTERNAL={}", source.display());
+    match fs::read_to_string(build.join("CMakeCache.txt")) {
+        Ok(cache) if !cache.lines().any(|x| x == line) => {
+            fs::remove_dir_all(build).expect("steepest-sys: an old build folder")
+        }
+        _ => {}
+    }
 }
 
 fn run(command: &mut Command) {

@@ -126,6 +126,10 @@ struct adamw_job {
 steepest_status adamw_run(steepest_context& context, const adamw_job* jobs, int64_t count,
                           adamw_sums* sums);
 
+// Elements [from, from + count) of one job, whole tiles of it; sums of all tiles of the call.
+steepest_status adamw_run_part(steepest_context& context, const adamw_job& job, int64_t from,
+                               int64_t count, adamw_sums* sums);
+
 // The statistics of one tensor from the sums of its tiles.
 void adamw_statistics(const adamw_job& job, const adamw_sums* sums, steepest_step_stats& stats);
 

@@ -142,13 +142,27 @@ adamw_prepared adamw_prepare(const steepest_adamw_config& config, bool f64) {
   return prepared;
 }
 
+namespace {
+constexpr int64_t parallel_threshold = int64_t{1} << 16;
+}  // namespace
+
 steepest_status adamw_run(steepest_context& context, const adamw_job* jobs, int64_t count,
                           adamw_sums* sums) {
-  constexpr int64_t parallel_threshold = int64_t{1} << 16;
   return for_each_tile(context, jobs, count, parallel_threshold,
                        [&](const adamw_job& job, int64_t from, int64_t to, int64_t tile) {
                          job.kernel(*job.prepared, job.buffers, from, to,
                                     sums == nullptr ? nullptr : sums + tile);
+                       });
+}
+
+steepest_status adamw_run_part(steepest_context& context, const adamw_job& job, int64_t from,
+                               int64_t count, adamw_sums* sums) {
+  const struct { int64_t count, first_tile; } part = {count, 0};
+  adamw_sums* const part_sums = sums + job.first_tile + from / tile_elements;
+  return for_each_tile(context, &part, 1, parallel_threshold,
+                       [&](const auto&, int64_t begin, int64_t end, int64_t tile) {
+                         job.kernel(*job.prepared, job.buffers, from + begin, from + end,
+                                    part_sums + tile);
                        });
 }
 

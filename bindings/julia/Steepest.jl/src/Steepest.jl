@@ -4,7 +4,8 @@ Steepest: optimizer-step kernels for CPUs, on Julia arrays in place.
 
 * [`adamw!`](@ref), [`AdamWList`](@ref): AdamW for one array or a whole model
 * [`muon!`](@ref), [`MuonList`](@ref), [`scale_factor`](@ref): Muon
-* [`Q8State`](@ref), [`Master`](@ref): 8-bit state, and what is kept beside 16-bit parameters
+* [`Q8State`](@ref), [`Master`](@ref): 8-bit state, and what is kept beside 16-bit parameters;
+  [`q8_encode!`](@ref), [`q8_decode!`](@ref)
 * [`msign`](@ref), [`msign!`](@ref): the matrix sign
 * [`grad_norm`](@ref), [`rms`](@ref), [`StepStats`](@ref) and the functions of `diagnostics.jl`
 * [`Schedule`](@ref) and the functions of `schedule.jl`
@@ -22,10 +23,11 @@ module Steepest
 using Libdl
 
 export BF16, Context, SteepestError
-export Master, Q8State
+export Master, Q8State, q8_decode!, q8_encode!
 export AdamWList, StepStats, adamw!, grad_norm
-export MuonList, muon!, scale_factor
+export MuonList, muon!, muon_workspace_size, scale_factor
 export MsignConfig, MsignStats, msign, msign!, msign_band, msign_coefficients
+export msign_workspace_size
 export adam_update_rms, adam_update_rms_second_order, rms, singular_entropy, singular_values
 export snr_from_momentum, snr_from_update_rms, spectral_norm, spectral_norm_bounds
 export Schedule, schedule_at, schedule_bound, schedule_fill, schedule_optimal, schedule_refine

@@ -51,7 +51,8 @@ Errors, before anything is written: `DimensionMismatch`, `ArgumentError`, [`Stee
     adamw!(list::AdamWList; step, options...)
 
 The same for many arrays in one call, which costs one fork and join of threads: a thousand small
-arrays cost little more than a large one.
+arrays cost little more than a large one. Each option but `stats` and `context` may then be a vector
+with a value for each array: parameter groups, steps of their own. (That allocates, a little.)
 """
 function adamw!(
     param::Parameter,
@@ -76,7 +77,7 @@ end
 
 The arrays of a model for [`adamw!`](@ref): collections of equally many arrays. It keeps them alive
 and holds their addresses: make it once, unless an array is replaced or resized. Two arrays that
-are the same (tied weights) are an error of the step. For parameter groups make a list for each.
+are the same (tied weights) are an error of the step.
 """
 struct AdamWList
     tensors::Vector{AdamWTensor}
@@ -100,11 +101,27 @@ struct AdamWList
 end
 
 Base.length(list::AdamWList) = length(list.tensors)
+Base.isempty(list::AdamWList) = isempty(list.tensors)
 
 function adamw!(list::AdamWList; stats::Stats = nothing, context::MaybeContext = nothing,
     options...)
+    listed(values(options)) && return adamw_each(list, stats, context, values(options))
     config = adamw_config(list.amsgrad, list.emits; options...)
     return GC.@preserve list adamw_call(context, config, list.tensors, length(list), stats)
+end
+
+# With a config for each array.
+@noinline function adamw_each(list, stats, context, options)
+    isempty(list) && return true
+    skipped = Ref{Int32}(0)
+    GC.@preserve list skipped begin
+        place = Base.unsafe_convert(Ptr{Int32}, skipped)
+        configs = [adamw_config(list.amsgrad, list.emits, place; each...)
+                   for each in one_by_one(options, length(list))]
+        tensors = with_configs(list.tensors, configs)
+        GC.@preserve configs adamw_ccall(context, configs, tensors, length(list), stats)
+    end
+    return skipped[] == 0
 end
 
 @inline function adamw_tensor(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, delta)
@@ -143,7 +160,8 @@ end
 
 @inline function adamw_config(
     amsgrad::Bool,
-    emits::Bool;
+    emits::Bool,
+    skipped::Ptr{Int32} = Ptr{Int32}(C_NULL);
     step::Integer,
     lr::Real = 1e-3,
     beta1::Real = 0.9,
@@ -163,7 +181,32 @@ end
             bit(skip_nonfinite, 4) | bit(emits, 5) | bit(stochastic_rounding, 6) |
             bit(consistent, 32)
     return AdamWConfig(sizeof(AdamWConfig), flags, lr, beta1, beta2, eps, weight_decay, grad_scale,
-        step, seed % UInt64, C_NULL)
+        step, seed % UInt64, skipped)
+end
+
+# The struct with one field changed.
+function with(x::T, field::Symbol, value) where {T}
+    return T((name === field ? value : getfield(x, name) for name in fieldnames(T))...)
+end
+
+# Whether an option has a value for each array of a list.
+@inline listed(options::NamedTuple) = listed(Tuple(options))
+@inline listed(::Tuple{}) = false
+@inline listed(options::Tuple) = first(options) isa AbstractVector || listed(Base.tail(options))
+
+# The options of each of `count` arrays.
+function one_by_one(options::NamedTuple, count)
+    for (name, value) in pairs(options)
+        value isa AbstractVector && length(value) != count &&
+            throw(DimensionMismatch("$name has $(length(value)) values, must be $count"))
+    end
+    return [map(value -> value isa AbstractVector ? value[i] : value, options) for i in 1:count]
+end
+
+# The tensors with the addresses of their configs, which the caller keeps alive.
+function with_configs(tensors, configs)
+    return [with(tensor, :config, Address(pointer(configs, i)))
+            for (i, tensor) in enumerate(tensors)]
 end
 
 const ADAMW_SKIP_NONFINITE = UInt64(1) << 4
@@ -187,8 +230,7 @@ end
 @noinline function adamw_call_or_skip(context, c::AdamWConfig, tensors, count, stats)
     skipped = Ref{Int32}(0)
     GC.@preserve skipped begin
-        config = AdamWConfig(c.struct_size, c.flags, c.lr, c.beta1, c.beta2, c.eps, c.weight_decay,
-            c.grad_scale, c.step, c.seed, Base.unsafe_convert(Ptr{Int32}, skipped))
+        config = with(c, :skipped, Base.unsafe_convert(Ptr{Int32}, skipped))
         adamw_ccall(context, config, tensors, count, stats)
     end
     return skipped[] == 0

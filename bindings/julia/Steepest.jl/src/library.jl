@@ -19,16 +19,18 @@ macro declare(names...)
     return esc(block)
 end
 
-@declare version abi_version build_info status_name last_error isa_name
+@declare version build_info status_name last_error isa_name
 @declare context_create context_destroy context_trim context_isa context_threads
 @declare adamw_step grad_norm rms
-@declare msign_batched msign_band msign_coefficients
-@declare muon_step scale_factor
+@declare msign_batched msign_workspace_size msign_band msign_coefficients
+@declare muon_step muon_workspace_size scale_factor
 @declare adam_update_rms adam_update_rms_second_order snr_from_update_rms snr_from_momentum
+@declare q8_scales q8_encode q8_decode
 @declare singular_values singular_entropy spectral_norm spectral_norm_bounds
 @declare schedule_fill schedule_at schedule_bound schedule_optimal schedule_refine
 @declare context_options_init step_stats_init adamw_config_init adamw_tensor_init vector_init
 @declare msign_config_init msign_stats_init muon_config_init muon_tensor_init schedule_init
+@declare workspace_init
 
 const load_failure = Ref("Steepest.load has not been called")
 

@@ -98,7 +98,9 @@ side; columns may be further apart, so views of rows work. Options are those of
 [`MsignConfig`](@ref), or one as `config`.
 
 Vectors of matrices of one size are done in one call, side by side. `stats`: a `Vector{MsignStats}`,
-which gets one for each matrix; that costs one more product.
+which gets one for each matrix; that costs one more product. `workspace`: scratch memory of your
+own, a `Vector{UInt8}` of as many bytes as [`msign_workspace_size`](@ref) says; by default the
+context's.
 
 A zero matrix gives zero. Returns `out`. Errors: `DimensionMismatch`, `ArgumentError`,
 [`SteepestError`](@ref); with status -5 where x is not finite, -6 where a factorisation failed. Of
@@ -107,20 +109,21 @@ several matrices the others are then done.
 msign!(out::AbstractMatrix, x::AbstractMatrix; options...) = (msign!([out], [x]; options...); out)
 
 function msign!(outs::Matrices, xs::Matrices; config::MaybeMsign = nothing,
-    stats::MsignTable = nothing, context::MaybeContext = nothing, options...)
+    stats::MsignTable = nothing, workspace::Memory = nothing, context::MaybeContext = nothing,
+    options...)
     isempty(options) || config === nothing ||
         throw(ArgumentError("give either config or single options of it"))
     chosen = isempty(options) ? config : MsignConfig(; options...)
-    msign_call(outs, xs, chosen, stats, context)
+    msign_call(outs, xs, chosen, stats, workspace, context)
     return outs
 end
 
-function msign_call(outs, xs, config, stats, context)
+function msign_call(outs, xs, config, stats, workspace, context)
     length(outs) == length(xs) || wrong_length("outs", length(outs), length(xs))
     isempty(xs) && return nothing
     shape = size(first(xs))
     T = eltype(first(xs))
-    GC.@preserve outs xs config stats context begin
+    GC.@preserve outs xs config stats workspace context begin
         sources, ldx = common("x", xs, T, shape)
         targets, ldo = common("out", outs, T, shape)
         table = Ptr{MsignStats}(C_NULL)
@@ -131,11 +134,26 @@ function msign_call(outs, xs, config, stats, context)
         # msign(Xᵀ) is msign(X)ᵀ: a row of the library's is a column here.
         check(ccall(loaded(msign_batched_), Int32,
             (Address, Ptr{MsignOptions}, Int64, Int64, Int32, Ptr{Address}, Int64, Ptr{Address},
-                Int64, Int64, Address, Ptr{MsignStats}),
+                Int64, Int64, Ptr{WorkspaceView}, Ptr{MsignStats}),
             handle(context), options(config), shape[2], shape[1], dtype(T), sources, ldx, targets,
-            ldo, length(xs), C_NULL, table))
+            ldo, length(xs), workspace_of(workspace), table))
     end
     return nothing
+end
+
+"""
+    msign_workspace_size(T, m, n; count = 1, config = nothing, context = nothing)
+
+The bytes of scratch memory that [`msign!`](@ref) needs for `count` matrices of size (m, n) and
+element type T in one call.
+"""
+function msign_workspace_size(T::Type, m::Integer, n::Integer; count::Integer = 1,
+    config::MaybeMsign = nothing, context::MaybeContext = nothing)
+    bytes = Ref{Csize_t}(0)
+    GC.@preserve config context check(ccall(loaded(msign_workspace_size_), Int32,
+        (Address, Ptr{MsignOptions}, Int64, Int64, Int32, Int64, Ref{Csize_t}),
+        handle(context), options(config), n, m, dtype(T), count, bytes))
+    return Int(bytes[])
 end
 
 # Addresses of matrices of one type, shape and stride, and the stride.

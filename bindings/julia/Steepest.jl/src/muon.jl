@@ -40,6 +40,8 @@ be a [`Master`](@ref), whose residual's columns are as far apart as the paramete
 * `cautious_decay`, `maximize`, `skip_nonfinite`, `consistent`, `stochastic_rounding`, `seed`,
   `delta`, `stats`, `context`: as in [`adamw!`](@ref)
 * `msign`: a [`MsignConfig`](@ref)
+* `workspace`: scratch memory of your own, a `Vector{UInt8}` of as many bytes as
+  [`muon_workspace_size`](@ref) says; by default the context's
 
 Returns `false` if `skip_nonfinite` skipped the step, else `true`. Errors as [`adamw!`](@ref) and
 [`msign!`](@ref): a matrix that is not finite is left untouched, the others are done, and the error
@@ -47,7 +49,8 @@ has status -5.
 
     muon!(list::MuonList; options...)
 
-The same for many matrices in one call.
+The same for many matrices in one call. Each option but `msign`, `workspace`, `stats` and `context`
+may then be a vector with a value for each matrix: parameter groups.
 """
 function muon!(
     param::Parameter{2},
@@ -59,14 +62,15 @@ function muon!(
     fan_out::Integer = 0,
     fan_in::Integer = 0,
     stats::Stats = nothing,
+    workspace::Memory = nothing,
     context::MaybeContext = nothing,
     options...,
 )
     sizes = blocks === nothing ? nothing : Vector{Int64}(blocks)
     GC.@preserve param grad momentum delta sizes begin
         tensor = muon_tensor(param, grad, momentum, delta, sizes, dims, fan_out, fan_in)
-        return muon_call(context, tensor, 1, delta !== nothing, !even(tensor, sizes), stats;
-            options...)
+        return muon_call(context, tensor, 1, delta !== nothing, !even(tensor, sizes), stats,
+            workspace; options...)
     end
 end
 
@@ -102,9 +106,33 @@ end
 
 Base.length(list::MuonList) = length(list.tensors)
 
-function muon!(list::MuonList; stats::Stats = nothing, context::MaybeContext = nothing, options...)
+Base.isempty(list::MuonList) = isempty(list.tensors)
+
+function muon!(list::MuonList; stats::Stats = nothing, workspace::Memory = nothing,
+    context::MaybeContext = nothing, options...)
+    listed(values(options)) &&
+        return muon_call_each(list, stats, workspace, context; options...)
     GC.@preserve list muon_call(context, list.tensors, length(list), list.emits, list.uneven,
-        stats; options...)
+        stats, workspace; options...)
+end
+
+# A config for each matrix, and the tensors with their addresses.
+function muon_each(list, msign, skipped, options::NamedTuple)
+    configs = [muon_config(list.emits, list.uneven, msign, skipped; each...)
+               for each in one_by_one(options, length(list))]
+    return configs, with_configs(list.tensors, configs)
+end
+
+@noinline function muon_call_each(list, stats, workspace, context;
+    msign::MaybeMsign = nothing, opts...)
+    isempty(list) && return true
+    skipped = Ref{Int32}(0)
+    GC.@preserve list msign skipped begin
+        place = Base.unsafe_convert(Ptr{Int32}, skipped)
+        configs, tensors = muon_each(list, msign, place, values(opts))
+        GC.@preserve configs muon_ccall(context, configs, tensors, length(list), stats, workspace)
+    end
+    return skipped[] == 0
 end
 
 # A row of the library's is a column here: rows and columns change places, blocks of rows are its
@@ -148,15 +176,11 @@ allequal(values) = all(==(first(values)), values)
 @inline even(tensor::MuonTensor, ::Nothing) = true
 even(tensor::MuonTensor, blocks) = tensor.fan_out != 0 || isempty(blocks)
 
-const MUON_SKIP_NONFINITE = UInt64(1) << 2
-
-@inline function muon_call(
-    context,
-    tensors,
-    count,
+@inline function muon_config(
     emits::Bool,
     uneven::Bool,
-    stats;
+    msign::MaybeMsign,
+    skipped::Ptr{Int32};
     lr::Real = 1e-3,
     mu::Real = 0.95,
     weight_decay::Real = 1e-2,
@@ -172,33 +196,63 @@ const MUON_SKIP_NONFINITE = UInt64(1) << 2
     consistent::Bool = false,
     stochastic_rounding::Bool = false,
     seed::Integer = 0,
-    msign::MaybeMsign = nothing,
 )
     flags = bit(nesterov, 0) | bit(cautious_decay, 1) | bit(skip_nonfinite, 2) | bit(emits, 3) |
             bit(maximize, 4) | bit(stochastic_rounding, 5) | bit(consistent, 32)
     scale = code(SCALES, scale_mode, "scale_mode")
     uneven && !(scale in SYMMETRIC_SCALES) && uneven_blocks(scale_mode)
     kind = code(MOMENTA, momentum_kind, "momentum_kind")
+    return MuonConfig(sizeof(MuonConfig), flags, lr, mu, weight_decay, scale_value, grad_scale,
+        step, seed % UInt64, kind, scale, options(msign), skipped)
+end
+
+# The call, on one tensor or a vector of them: whether it was made.
+@inline function muon_call(context, tensors, count, emits, uneven, stats, workspace;
+    skip_nonfinite::Bool = false, msign::MaybeMsign = nothing, opts...)
     GC.@preserve msign begin
-        config(skipped) = MuonConfig(sizeof(MuonConfig), flags, lr, mu, weight_decay, scale_value,
-            grad_scale, step, seed % UInt64, kind, scale, options(msign), skipped)
         if !skip_nonfinite
-            muon_ccall(context, config(C_NULL), tensors, count, stats)
+            config = muon_config(emits, uneven, msign, Ptr{Int32}(C_NULL); opts...)
+            muon_ccall(context, config, tensors, count, stats, workspace)
             return true
         end
         skipped = Ref{Int32}(0)
-        GC.@preserve skipped muon_ccall(context,
-            config(Base.unsafe_convert(Ptr{Int32}, skipped)), tensors, count, stats)
+        GC.@preserve skipped begin
+            place = Base.unsafe_convert(Ptr{Int32}, skipped)
+            config = muon_config(emits, uneven, msign, place; skip_nonfinite = true, opts...)
+            muon_ccall(context, config, tensors, count, stats, workspace)
+        end
         return skipped[] == 0
     end
 end
 
-@inline function muon_ccall(context, config, tensors, count, stats)
-    GC.@preserve context stats check(
+@inline function muon_ccall(context, config, tensors, count, stats, workspace)
+    GC.@preserve context stats workspace check(
         ccall(loaded(muon_step_), Int32,
-            (Address, Ref{MuonConfig}, Ref{MuonTensor}, Int64, Address, Ptr{StepStats}),
-            handle(context), config, tensors, count, C_NULL, statistics(stats, count)),
+            (Address, Ref{MuonConfig}, Ref{MuonTensor}, Int64, Ptr{WorkspaceView},
+                Ptr{StepStats}),
+            handle(context), config, tensors, count, workspace_of(workspace),
+            statistics(stats, count)),
     )
+end
+
+"""
+    muon_workspace_size(list::MuonList; options...)
+
+The bytes of scratch memory that [`muon!`](@ref) needs for the list with the same options.
+"""
+function muon_workspace_size(list::MuonList; msign::MaybeMsign = nothing,
+    context::MaybeContext = nothing, opts...)
+    bytes, place = Ref{Csize_t}(0), Ptr{Int32}(C_NULL)
+    isempty(list) && return 0
+    GC.@preserve list msign context begin
+        configs, tensors = listed(values(opts)) ? muon_each(list, msign, place, values(opts)) :
+                           ([muon_config(list.emits, list.uneven, msign, place; opts...)],
+            list.tensors)
+        GC.@preserve configs check(ccall(loaded(muon_workspace_size_), Int32,
+            (Address, Ref{MuonConfig}, Ref{MuonTensor}, Int64, Ref{Csize_t}),
+            handle(context), configs, tensors, length(list), bytes))
+    end
+    return Int(bytes[])
 end
 
 @noinline function uneven_blocks(scale_mode)

@@ -26,8 +26,51 @@ end
 Q8State(::Type{T}, size::Integer...) where {T} =
     Q8State(zeros(UInt8, size...), zeros(T, q8_scales(T, prod(size))))
 
-q8_scales(::Type{Float32}, count) = cld(count, 256)
-q8_scales(::Type{UInt16}, count) = cld(count, 32)
+# How many scales of that type `count` codes have.
+function q8_scales(::Type{T}, count) where {T}
+    scales = Ref(Int64(0))
+    check(ccall(loaded(q8_scales_), Int32, (Int32, Int64, Ref{Int64}, Ptr{Int64}),
+        q8_dtype(T), count, scales, C_NULL))
+    return Int(scales[])
+end
+
+q8_dtype(::Type{Float32}) = Int32(5)
+q8_dtype(::Type{UInt16}) = Int32(6)
+
+"""
+    q8_encode!(state::Q8State, values; signed, context = nothing)
+
+Codes and scales from an array of Float32, each rounded to nearest; `signed = true` for first
+moments, `false` for second ones, which are not negative. Returns `state`.
+"""
+function q8_encode!(state::Q8State, values::AbstractArray{Float32}; signed::Bool,
+    context::MaybeContext = nothing)
+    GC.@preserve state values context begin
+        shape = size(state.codes)
+        check(ccall(loaded(q8_encode_), Int32,
+            (Address, Int32, Int32, Int64, Address, Address, Address),
+            handle(context), state_dtype(state), signed, length(values),
+            address("values", values, shape), address("codes", state.codes, shape), scales(state)))
+    end
+    return state
+end
+
+"""
+    q8_decode!(values, state::Q8State; signed, context = nothing)
+
+And back. Returns `values`.
+"""
+function q8_decode!(values::AbstractArray{Float32}, state::Q8State; signed::Bool,
+    context::MaybeContext = nothing)
+    GC.@preserve state values context begin
+        shape = size(state.codes)
+        check(ccall(loaded(q8_decode_), Int32,
+            (Address, Int32, Int32, Int64, Address, Address, Address),
+            handle(context), state_dtype(state), signed, length(values),
+            address("codes", state.codes, shape), scales(state), address("values", values, shape)))
+    end
+    return values
+end
 
 """
     Master(param; residual = nothing, copy = nothing, stream = 0, first_index = 0)
@@ -36,7 +79,8 @@ A parameter in the place of an array `param`, and what is kept beside it.
 
 * `residual`: the bits beyond those of a BF16 `param`, an array of its size. UInt16: the lower half
   of a Float32 (`param` is the upper one). Int16: what to add to a `param` that is rounded to
-  nearest. Int8: the same in 8 bits. BF16, or Float16 beside a Float16 `param`: Kahan's compensation.
+  nearest. Int8: the same in 8 bits. BF16, or Float16 beside a Float16 `param`: Kahan's
+  compensation.
 * `copy`: receives the new parameters rounded to nearest, in Float32, BF16 or Float16.
 * `stream`, `first_index`: of `stochastic_rounding`: one stream per array of a model, and the place
   of the first element in the array that this is a part of.
@@ -60,8 +104,7 @@ const State{N} = Union{AbstractArray{<:Any,N},Q8State{<:AbstractArray{UInt8,N}}}
 @inline scales(::AbstractArray) = Address(C_NULL)
 @inline scales(x::Q8State) = data(x.scales)
 @inline state_dtype(x::AbstractArray) = dtype(eltype(x))
-@inline state_dtype(::Q8State{<:Any,Float32}) = Int32(5)
-@inline state_dtype(::Q8State{<:Any,UInt16}) = Int32(6)
+@inline state_dtype(::Q8State{<:Any,T}) where {T} = q8_dtype(T)
 
 @inline residual(::AbstractArray) = nothing
 @inline residual(x::Master) = x.residual

@@ -15,7 +15,7 @@ decay ends, one step after the last. `decay_steps` and `decay_shape` (`:linear`,
 `:one_minus_sqrt`) belong to `:warmup_stable_decay`; 0 is a fifth of the steps. steepest.h has the
 formulas.
 """
-struct Schedule
+struct Schedule # steepest_schedule
     struct_size::Csize_t
     kind::Int32
     decay_shape::Int32

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The structs of steepest.h, field by field; the tests compare sizes and initial values.
+# The structs of steepest.h, field by field. The name behind each is C's: by it a test compares the
+# fields, and others sizes and initial values.
 
 const Address = Ptr{Cvoid}
 
@@ -7,7 +8,7 @@ const FLAG_CONSISTENT = UInt64(1) << 32
 
 bit(condition::Bool, position) = UInt64(condition) << position
 
-struct ContextOptions
+struct ContextOptions # steepest_context_options
     struct_size::Csize_t
     flags::UInt64
     num_threads::Int32
@@ -25,7 +26,7 @@ in healthy training. `snr_update` and `snr_momentum` estimate the gradient's sig
 (https://kexue.fm/archives/11267); NaN at step 1. `nonfinite` counts gradient elements. `status`: 0,
 or -5 where a gradient was not finite.
 """
-struct StepStats
+struct StepStats # steepest_step_stats
     struct_size::Csize_t
     status::Int32
     reserved::Int32
@@ -39,7 +40,7 @@ struct StepStats
 end
 StepStats() = StepStats(sizeof(StepStats), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
-struct AdamWConfig
+struct AdamWConfig # steepest_adamw_config
     struct_size::Csize_t
     flags::UInt64
     lr::Float64
@@ -53,7 +54,7 @@ struct AdamWConfig
     skipped::Ptr{Int32}
 end
 
-struct AdamWTensor
+struct AdamWTensor # steepest_adamw_tensor
     struct_size::Csize_t
     count::Int64
     param::Address
@@ -79,7 +80,7 @@ struct AdamWTensor
     first_index::Int64
 end
 
-struct VectorView
+struct VectorView # steepest_vector
     struct_size::Csize_t
     count::Int64
     data::Address
@@ -87,7 +88,13 @@ struct VectorView
     reserved::Int32
 end
 
-struct MsignOptions
+struct WorkspaceView # steepest_workspace
+    struct_size::Csize_t
+    data::Address
+    bytes::Csize_t
+end
+
+struct MsignOptions # steepest_msign_config
     struct_size::Csize_t
     flags::UInt64
     method::Int32
@@ -111,7 +118,7 @@ end
 What `msign` did: `method` (a number of steepest.h), `steps` or poles, `retries`, `rank` (by SVD;
 -1: not known), the `norm` divided by, `lower_bound`, and `orthogonality` ‖O Oᵀ − I‖_F / √n.
 """
-struct MsignStats
+struct MsignStats # steepest_msign_stats
     struct_size::Csize_t
     status::Int32
     method::Int32
@@ -124,7 +131,7 @@ struct MsignStats
 end
 MsignStats() = MsignStats(sizeof(MsignStats), 0, 0, 0, 0, -1, 0, 0, 0)
 
-struct MuonConfig
+struct MuonConfig # steepest_muon_config
     struct_size::Csize_t
     flags::UInt64
     lr::Float64
@@ -140,7 +147,7 @@ struct MuonConfig
     skipped::Ptr{Int32}
 end
 
-struct MuonTensor
+struct MuonTensor # steepest_muon_tensor
     struct_size::Csize_t
     rows::Int64
     cols::Int64

@@ -59,6 +59,27 @@ stats = StepStats[]
 @test stats[1].grad_rms ≈ rms(together[1][2]) rtol = 1e-5
 @test stats[1].status == 0 && 0 < stats[1].update_rms < 10
 
+# A list whose arrays have options of their own, as so many calls.
+one_by_one, together = make(), make()
+lrs, decays, steps = [0.1, 0.2, 0.3, 0.4], [0, 0.1, 0.0, 0.5], [1, 5, 2, 9]
+for ((p, g, m, v), lr, decay, step) in zip(one_by_one, lrs, decays, steps)
+    adamw!(p, g, m, v; step = step, lr = lr, weight_decay = decay, beta1 = 0.8)
+end
+list = AdamWList((getindex.(together, i) for i in 1:4)...)
+@test adamw!(list; step = steps, lr = lrs, weight_decay = decays, beta1 = 0.8, stats = stats)
+@test one_by_one == together && length(stats) == 4
+together[4][2][1] = NaN
+before = deepcopy(together[1])
+@test !adamw!(list; step = 2, lr = lrs, skip_nonfinite = true)
+@test together[1] == before
+@test occursin("lr has 2 values, must be 4",
+    error_text(() -> adamw!(list; step = 2, lr = [1, 2]), DimensionMismatch))
+@test occursin("tensors[1]", error_text(SteepestError) do
+    adamw!(list; step = [1, 0, 1, 1])
+end)
+@test adamw!(AdamWList([], [], [], []); step = Int[])
+list = AdamWList((getindex.(make(), i) for i in 1:4)...)
+
 # The change instead of the step; AMSGrad; the other flags against their formula.
 p, g, m, v = arrays(Float32, 50)
 q, n, w = copy(p), copy(m), copy(v)

@@ -25,6 +25,8 @@ none = Float32[]
 @test bytes(initial(Steepest.schedule_init_, Schedule)) == bytes(Schedule())
 vector = initial(Steepest.vector_init_, Steepest.VectorView)
 @test bytes(vector) == bytes(Steepest.VectorView(sizeof(Steepest.VectorView), 0, C_NULL, 1, 0))
+workspace = initial(Steepest.workspace_init_, Steepest.WorkspaceView)
+@test bytes(workspace) == bytes(Steepest.WorkspaceView(24, C_NULL, 0))
 options = initial(Steepest.context_options_init_, Steepest.ContextOptions)
 @test options.struct_size == sizeof(Steepest.ContextOptions)
 muon = initial(Steepest.muon_config_init_, Steepest.MuonConfig)

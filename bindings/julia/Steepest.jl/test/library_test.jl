@@ -40,8 +40,3 @@ else
 end
 
 @test Steepest.version() isa VersionNumber
-@test Steepest.threads(Context(threads = 1)) == 1
-@test Steepest.level(Context(max_isa = :generic)) === :generic
-@test occursin("max_isa is :none", error_text(() -> Context(max_isa = :none), ArgumentError))
-@test occursin("num_threads", error_text(() -> Context(threads = -1), SteepestError))
-@test Steepest.trim() === nothing

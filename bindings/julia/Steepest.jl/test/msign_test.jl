@@ -42,6 +42,13 @@ whole = randn(8, 6)
 halves = [view(whole, 1:4, :), view(whole, 5:8, :)]
 @test msign(halves) == [msign(whole[1:4, :]), msign(whole[5:8, :])]
 
+# Scratch memory of one's own.
+config = MsignConfig(method = :halley)
+memory = zeros(UInt8, msign_workspace_size(Float32, 4, 6; count = 3, config = config))
+@test msign(xs; config = config, workspace = memory) == msign(xs; config = config)
+@test occursin("workspace",
+    error_text(() -> msign(xs; config = config, workspace = memory[1:8]), SteepestError))
+
 # 16-bit storage.
 b = BF16.(randn(5, 8))
 @test difference(msign(b; method = :svd), exact_msign(b)) < 2.0^-8

@@ -87,6 +87,23 @@ muon!(MuonList(ws, gs, ms); context = Context(threads = 2))
 foreach((w, g, m) -> muon!(w, g, m), copies...)
 @test (ws, gs, ms) == copies
 
+# Options and scratch memory of their own.
+copies = deepcopy((ws, gs, ms))
+list = MuonList(ws, gs, ms)
+memory = zeros(UInt8, muon_workspace_size(list; lr = 0.1))
+their_own = (lr = [0.1, 0.2], scale_mode = [:none, :sqrt_max], weight_decay = 0.3, msign = exact)
+muon!(list; workspace = zeros(UInt8, muon_workspace_size(list; their_own...)), their_own...)
+for (lr, mode, w, g, m) in zip([0.1, 0.2], [:none, :sqrt_max], copies...)
+    muon!(w, g, m; lr = lr, scale_mode = mode, weight_decay = 0.3, msign = exact)
+end
+@test (ws, gs, ms) == copies
+muon!(list; workspace = memory)
+foreach((w, g, m) -> muon!(w, g, m), copies...)
+@test (ws, gs, ms) == copies
+@test occursin("workspace",
+    error_text(() -> muon!(list; workspace = memory[1:16]), SteepestError))
+@test_throws DimensionMismatch muon!(list; lr = [0.1, 0.2, 0.3])
+
 # Not finite: that matrix alone is left untouched.
 gs[1][2] = NaN
 text = error_text(() -> muon!(MuonList(ws, gs, ms); stats = stats), SteepestError)

@@ -1,40 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-# The same bits as C calls on this machine: c_calls.c, compiled, is the program STEEPEST_C_CALLS.
-mutable struct Numbers
-    state::UInt32
+# The same bits as C calls on this machine, in every element type.
+codes(arrays...) = Int32[Steepest.dtype(eltype(array)) for array in arrays]
+bits(arrays...) = map(array -> reinterpret(UInt8, vec(collect(array))), arrays)
+
+function adamw_bits(c, P, G, M)
+    ours = (P.(randn(1003)), G.(randn(1003)), M.(0.1 .* randn(1003)), M.(0.1 .* rand(1003)))
+    theirs = copy.(ours)
+    stats, their_stats = StepStats[], [StepStats()]
+    adamw!(ours...; step = 7, lr = 3e-4, stats = stats)
+    failed = ccall(c.c_adamw, Int64,
+        (Int64, Int64, Float64, Int64, Ptr{Int32}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid},
+            Ptr{StepStats}),
+        7, 1, 3e-4, 1003, codes(theirs...), theirs[1], theirs[2], theirs[3], theirs[4],
+        their_stats)
+    return failed == 0 && bits(ours..., stats) == bits(theirs..., their_stats)
 end
 
-function next!(numbers)
-    numbers.state = numbers.state * 0x0019660d + 0x3c6ef35f
-    return Float32(Int32(numbers.state >> 21) - 1024) / 1024.0f0
+function muon_bits(c, P, G, M)
+    ours = (P.(randn(24, 40)), G.(randn(24, 40)), M.(0.1 .* randn(24, 40)))
+    theirs = copy.(ours)
+    stats, their_stats = StepStats[], [StepStats()]
+    muon!(ours...; lr = 3e-4, scale_mode = :sqrt_max1_out_in, stats = stats)
+    failed = ccall(c.c_muon, Int64,
+        (Float64, Int64, Int64, Ptr{Int32}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{StepStats}),
+        3e-4, 24, 40, codes(theirs...), theirs[1], theirs[2], theirs[3], their_stats)
+    return failed == 0 && bits(ours..., stats) == bits(theirs..., their_stats)
 end
 
-function same_bits(program)
-    numbers = Numbers(1)
-    draw(dims...) = [next!(numbers) for _ in CartesianIndices(dims)]
-    param = draw(1003)
-    grad = BF16.(trunc.(draw(1003) .* 100.0f0))
-    exp_avg, exp_avg_sq = draw(1003), zeros(Float32, 1003)
-    w, g, m = draw(24, 40), draw(24, 40), draw(24, 40)
-    stats, matrix_stats = StepStats[], StepStats[]
-    adamw!(param, grad, exp_avg, exp_avg_sq; step = 7, lr = 3e-4, weight_decay = 0.1, stats = stats)
-    muon!(w, g, m; lr = 3e-4, scale_mode = :sqrt_max1_out_in, stats = matrix_stats)
-    o = msign(g)
-    # Every field of narrow storage once.
-    low, copy = BF16.(trunc.(draw(24, 40) .* 100.0f0)), zeros(Float32, 24, 40)
-    rest = zeros(Int8, 24, 40)
-    first, second = Q8State(Float32, 24, 40), Q8State(UInt16, 24, 40)
-    master = Master(low; residual = rest, copy = copy, stream = 4, first_index = 100)
-    adamw!(master, g, first, second; step = 1, stochastic_rounding = true, seed = 9)
-    muon!(master, g, second; step = 2, stochastic_rounding = true, seed = 9)
-    result = IOBuffer()
-    foreach(array -> write(result, array), (param, exp_avg, exp_avg_sq, w, m, o, stats,
-        matrix_stats, low, copy, rest, first.codes, first.scales, second.codes, second.scales))
-    return take!(result) == read(`$program`)
+function msign_bits(c, T, method)
+    x = T.(randn(24, 40))
+    theirs = similar(x)
+    stats, their_stats = MsignStats[], [MsignStats()]
+    ours = msign(x; method = method, stats = stats)
+    failed = ccall(c.c_msign, Int64,
+        (Int32, Int64, Int64, Int32, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{MsignStats}),
+        Steepest.METHODS[method], 24, 40, Steepest.dtype(T), x, theirs, their_stats)
+    return failed == 0 && bits(ours, stats) == bits(theirs, their_stats)
 end
 
-if haskey(ENV, "STEEPEST_C_CALLS")
-    @test same_bits(ENV["STEEPEST_C_CALLS"])
+# Every field of narrow storage once.
+function narrow_bits(c)
+    grad = randn(Float32, 24, 40)
+    # The parameter, its copy, its residual; codes and scales of the two moments.
+    ours = (BF16.(randn(24, 40)), zeros(Float32, 24, 40), zeros(Int8, 24, 40),
+        zeros(UInt8, 24, 40), zeros(Float32, cld(960, 256)),
+        zeros(UInt8, 24, 40), zeros(UInt16, 960 ÷ 32))
+    theirs = copy.(ours)
+    master = Master(ours[1]; copy = ours[2], residual = ours[3], stream = 4, first_index = 100)
+    exp_avg, exp_avg_sq = Q8State(ours[4], ours[5]), Q8State(ours[6], ours[7])
+    adamw!(master, grad, exp_avg, exp_avg_sq; step = 1, stochastic_rounding = true, seed = 9)
+    muon!(master, grad, exp_avg_sq; step = 2, stochastic_rounding = true, seed = 9)
+    failed = ccall(c.c_narrow, Int64,
+        (Ptr{Float32}, Ptr{Cvoid}, Ptr{Float32}, Ptr{Int8}, Ptr{UInt8}, Ptr{Float32}, Ptr{UInt8},
+            Ptr{UInt16}),
+        grad, theirs...)
+    return failed == 0 && bits(ours...) == bits(theirs...) && any(!iszero, ours[3])
+end
+
+if CCalls.missing_part() !== nothing
+    skip("same bits as C calls: $(CCalls.missing_part())")
 else
-    skip("same bits as C calls: STEEPEST_C_CALLS does not name the compiled test/c_calls.c")
+    c = CCalls.functions()
+    Random.seed!(7)
+    for types in ((Float32, Float32, Float32), (Float64, Float64, Float64), (BF16, BF16, BF16),
+        (Float16, Float16, Float16), (BF16, BF16, Float32), (Float32, Float16, BF16))
+
+        @test adamw_bits(c, types...)
+        @test muon_bits(c, types...)
+    end
+    for T in (Float32, Float64, BF16, Float16), method in (:auto, :newton_schulz, :halley)
+        @test msign_bits(c, T, method)
+    end
+    @test narrow_bits(c)
 end

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from ctypes import byref, c_double, c_int64
 from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from .. import _c
 from .._structs import Structs
 from . import _states as states
 from . import _storage as storage
 from ._bitsandbytes import translated
-from ._rows import Rows, Stale, same
+from ._rows import Rows, Stale, norm_of, same
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -38,6 +38,11 @@ class Optimizer(torch.optim.Optimizer):
     _own = ("max_grad_norm", "skip_nonfinite", "track_stats")
     _kinds: ClassVar[tuple[type[Rows], ...]] = ()
     _tables: list[Rows] | None = None
+    process_group: Any = None  # of ranks that share the matrices: see Muon
+    _plan: Any = None  # of _distributed, where ranks share matrices
+    _shared = False  # whether the rows hold less than the parameters
+    _items: list[tuple[dict, str, Tensor]]
+    _whole: tuple[int, dict] | None = None  # a rank, and on it the state of all ranks
     _seen_groups: list[dict]
     _seen_params: list[Tensor]
     _seen_states: list[Any]
@@ -82,6 +87,10 @@ class Optimizer(torch.optim.Optimizer):
             raise
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.process_group is not None:
+            raise TypeError(
+                "an optimizer with a process_group cannot be copied; its state_dict can"
+            )
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -106,6 +115,8 @@ class Optimizer(torch.optim.Optimizer):
             hook.remove()
         for param, entry in ready.items():
             self.state[param].update(entry)
+        if (plan := self._planned()) is not None:
+            plan.keep_own()
 
     def _read(self, given: dict, ready: dict[Tensor, dict]) -> dict:
         """Puts the states that torch would spoil into `ready`. Returns what is left for torch."""
@@ -156,6 +167,41 @@ class Optimizer(torch.optim.Optimizer):
             return param.detach().to(torch.float32, copy=True)
         return storage.join(kind, param, state[storage.master_key(kind)])
 
+    def state_dict(self) -> dict[str, Any]:
+        """As in torch. Where ranks share matrices: of all of them, called by all of them."""
+        if (plan := self._planned()) is None:
+            return super().state_dict()
+        if self._whole is None:
+            whole = plan.whole_state(None)
+        elif self._whole[0] in (None, plan.team.me):
+            whole = self._whole[1]
+        else:
+            raise RuntimeError(
+                f"the state was consolidated to rank {self._whole[0]}: this is rank {plan.team.me}"
+            )
+        own, self.state = self.state, whole
+        try:
+            return super().state_dict()
+        finally:
+            self.state = own
+
+    def consolidate_state_dict(self, to: int | None = 0) -> None:
+        """Collects the state of all ranks on rank `to` of the process group, or on all if None.
+
+        Called by all ranks. Until the next step `state_dict()` there needs no other rank, and on
+        the others is an error. As in torch's ZeroRedundancyOptimizer.
+        """
+        if (plan := self._planned()) is not None:
+            self._whole = (to, plan.whole_state(to))
+
+    def _planned(self) -> Any:
+        """The plan of the ranks that share matrices, or None."""
+        params = chain.from_iterable([group["params"] for group in self.param_groups])
+        if self.process_group is None and all(type(p) in (Tensor, Parameter) for p in params):
+            return None
+        self._current_tables()
+        return self._plan
+
     # ---- the step
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -170,26 +216,38 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         found_inf = getattr(self, "found_inf", None)
         self.skipped = found_inf is not None and bool(found_inf)
+        self._whole = None
         if not self.skipped:
             self._update()
+        elif self._planned() is not None:
+            self._plan.agree(None, skip=True)
         return loss
 
     @torch._disable_dynamo
     def _update(self) -> None:
         try:
-            tables = self._gather()
-            if tables:
-                self._run(tables)
+            self._attempt()
         except Stale:
             self._tables = None
-            self._run(self._gather())
+            self._attempt()
+
+    def _attempt(self) -> None:
+        tables = self._gather()
+        if self._plan is not None and self._plan.agree(None):
+            self.skipped = True
+        elif tables or self._plan is not None:
+            self._run(tables)
 
     def _gather(self) -> list[Rows]:
         """The rows of each kind, brought up to date, where any parameter has a gradient."""
         try:
             tables = [table for table in self._current_tables() if table.gather()]
-        except Exception:
-            self._tables = None  # perhaps half made
+            if self._plan is not None:
+                self._plan.gather(tables)
+        except Exception as error:
+            plan, self._tables = self._plan, None  # perhaps half made
+            if plan is not None and not isinstance(error, Stale):
+                plan.agree(error)
             raise
         self._seen_states = list(self.state.values())
         return tables
@@ -212,8 +270,12 @@ class Optimizer(torch.optim.Optimizer):
                         "clipped; nothing was updated. skip_nonfinite=True skips such steps."
                     )
                 self._clip = min(1.0, self.max_grad_norm / (self.grad_norm + 1e-6))
+        scale *= self._clip
         for table in tables:
-            table.write_configs(scale * self._clip)
+            table.write_configs(scale)
+        if self._plan is not None:
+            self._plan.run(context, scale, self.track_stats, tables)
+            return
         for table in tables:
             table.run(context, self.track_stats)
             table.grads = []  # torch frees them with zero_grad()
@@ -240,16 +302,31 @@ class Optimizer(torch.optim.Optimizer):
                 where = f"param_groups[{number}]['params'][{i}], shape {tuple(param.shape)}"
                 name = names[i] if names else where
                 items.setdefault(self._rows_for(group), []).append((group, name, param))
-        self._tables = [kind(self.state, rows) for kind, rows in items.items()]
+        self._tables = self._make_tables(items)
         places = {id(param): place for place, param in reversed(list(enumerate(params)))}
         for table in self._tables:  # a parameter's random numbers are those of its place
             streams = [places.get(id(param), 0) for param in table.params]
             table.tensors.columns["random_stream"][:] = streams
         self._seen_groups, self._seen_params = list(groups), params
+        self._seen_states = list(self.state.values())
         return self._tables
+
+    def _make_tables(self, items: dict[type[Rows], list]) -> list[Rows]:
+        self._items = list(chain.from_iterable(items.values()))
+        self._shared = self.process_group is not None
+        if not self._shared and all(type(p) in (Tensor, Parameter) for _, _, p in self._items):
+            return [kind(self.state, rows) for kind, rows in items.items()]
+        from ._distributed import make_tables
+
+        tables, self._plan, self._shared = make_tables(self, items)
+        return tables
 
     def _measure(self, context: int, tables: list[Rows]) -> tuple[float, int]:
         """The norm of all gradients and the number of their elements that are not finite."""
+        if self._shared:
+            from ._distributed import measure
+
+            return measure(context, self._items, self._plan)
         count = sum(table.selection.count for table in tables)
         if self._norms is None or len(self._norms.array) != count:
             self._norms = Structs(_c.Vector, count)
@@ -258,10 +335,7 @@ class Optimizer(torch.optim.Optimizer):
             parts = [table.tensors.columns[of][table.selection.index] for table in tables]
             columns[field][:] = np.concatenate(parts)
         columns["count"][:] = np.concatenate([table.selection.numel for table in tables])
-        norm, nonfinite = c_double(), c_int64()
-        array = self._norms.array
-        _c.check(_c.lib.steepest_grad_norm(context, array, count, byref(norm), byref(nonfinite)))
-        return norm.value, nonfinite.value
+        return norm_of(context, self._norms)
 
     # ---- statistics
 
@@ -277,13 +351,15 @@ class Optimizer(torch.optim.Optimizer):
         snr_update    the gradient's signal-to-noise ratio estimated from update_rms (Muon: NaN)
         snr_momentum  the same estimated from the RMS of momentum and gradient
         nonfinite     elements of the gradient that are NaN or infinite
+        Where several ranks share the work, of what this one did, and for DTensors of its part.
         """
         if not self.track_stats:
             raise RuntimeError("set track_stats = True, and take a step, before calling stats()")
         groups: list[dict] = [{} for _ in self.param_groups]
         params: dict[str, dict] = {}
         total = 0.0
-        for table in self._tables or []:
+        shared = self._plan.tables if self._plan is not None else []
+        for table in (self._tables or []) + shared:
             if table.selection is None:
                 continue
             stats, numel = table.selection.stats.columns, table.selection.numel

@@ -39,6 +39,14 @@ except ImportError:
     TensorGuards = None  # type: ignore[assignment, misc]
 
 
+def norm_of(context: int, vectors: Structs) -> tuple[float, int]:
+    """The norm of some vectors together, and the number of their elements that are not finite."""
+    norm, nonfinite = ctypes.c_double(), ctypes.c_int64()
+    array, references = vectors.array, (ctypes.byref(norm), ctypes.byref(nonfinite))
+    _c.check(_c.lib.steepest_grad_norm(context, array, len(array), *references))
+    return norm.value, nonfinite.value
+
+
 class Stale(Exception):
     """A parameter or its state is no longer what the rows say."""
 
@@ -282,14 +290,7 @@ class Rows:
         params = chosen.params
         if not chosen.params_alike(*params) and _signature(params) != chosen.signature:
             raise Stale
-        try:
-            moved = not same([state["step"] for state in chosen.states], chosen.steps)
-            for key, owners, addresses in chosen.keys:
-                tensors = [state[key] for state in owners]
-                moved = moved or list(map(Tensor.data_ptr, tensors)) != addresses
-        except KeyError:
-            moved = True
-        if moved:
+        if self.moved(chosen):
             raise Stale
         addresses = list(map(Tensor.data_ptr, params))
         for k, copy in chosen.copies:
@@ -312,6 +313,17 @@ class Rows:
         addresses = list(map(Tensor.data_ptr, grads))
         if addresses != chosen.grad_addresses:
             columns["grad"][index] = chosen.grad_addresses = addresses
+
+    def moved(self, chosen: Selection) -> bool:
+        """Whether state tensors were exchanged."""
+        try:
+            moved = not same([state["step"] for state in chosen.states], chosen.steps)
+            for key, states, addresses in chosen.keys:
+                tensors = [state[key] for state in states]
+                moved = moved or list(map(Tensor.data_ptr, tensors)) != addresses
+        except KeyError:
+            moved = True
+        return moved
 
     def accept(self, chosen: Selection, grads: list[Tensor]) -> None:
         """Checks gradients that are not all like those of the step before."""

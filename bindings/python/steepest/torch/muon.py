@@ -244,6 +244,11 @@ class Muon(Optimizer):
     transposed: the weight is stored as in x @ W, (in, out); matters for the scale only.
     flatten: take kernels of convolutions, as (out, in * kh * kw).
     max_grad_norm, skip_nonfinite, track_stats: see `Optimizer`.
+
+    process_group: the ranks that share the work, as those of DistributedDataParallel: each matrix
+        is computed by one, which alone has its momentum, and sent to the others. Of DTensors on a
+        mesh of one dimension (FSDP2) it is the mesh's group, and needs not be given. Every rank
+        must then call step(), state_dict() and load_state_dict().
     """
 
     _extra: ClassVar = OURS
@@ -264,6 +269,7 @@ class Muon(Optimizer):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         track_stats: bool = False,
+        process_group: Any = None,
         **ours: Any,
     ) -> None:
         if unknown := ours.keys() - OURS.keys():
@@ -283,6 +289,7 @@ class Muon(Optimizer):
         check_options({**defaults, "params": []})
         super().__init__(params, defaults)
         self._set_up(max_grad_norm, skip_nonfinite, track_stats)
+        self.process_group = process_group
 
     def _check_group(self, group: dict) -> None:
         check_options(group)

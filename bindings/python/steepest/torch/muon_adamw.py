@@ -139,7 +139,9 @@ class MuonAdamW(Optimizer):
     The update RMS of both is alike ("match_rms_adamw"), so they share lr and weight decay: those
     of an AdamW run carry over. State and options are those of `Muon` and `AdamW`; kernels of
     convolutions are flattened. A pair as state_dtype gives the momentum its first type; a
-    dictionary may have "momentum_buffer", "exp_avg" and "exp_avg_sq".
+    dictionary may have "momentum_buffer", "exp_avg" and "exp_avg_sq". With process_group, or
+    DTensors, the matrices are shared as in `Muon`; AdamW is computed by each rank, on what it holds
+    of a parameter.
     """
 
     _extra: ClassVar = {"use_muon": None, **OURS, "flatten": True}
@@ -162,6 +164,7 @@ class MuonAdamW(Optimizer):
         max_grad_norm: float | None = None,
         skip_nonfinite: bool = False,
         track_stats: bool = False,
+        process_group: Any = None,
         **ours: Any,
     ) -> None:
         if unknown := ours.keys() - OURS.keys():
@@ -185,6 +188,7 @@ class MuonAdamW(Optimizer):
         check_options({**defaults, "params": []})
         super().__init__(params, defaults)
         self._set_up(max_grad_norm, skip_nonfinite, track_stats)
+        self.process_group = process_group
 
     def _check_group(self, group: dict) -> None:
         if group["use_muon"] is None:

@@ -250,8 +250,8 @@ impl<'a> AdamWTensor<'a> {
         Ok(self)
     }
 
-    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in the
-    /// tensor that this is a part of.
+    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in
+    /// the tensor that this is a part of.
     pub fn random_stream(mut self, stream: u64, first_index: usize) -> Self {
         self.0.random_stream = stream;
         self.0.first_index = size(first_index);

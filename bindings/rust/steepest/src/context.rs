@@ -5,8 +5,8 @@ use std::ptr::{null, null_mut, NonNull};
 use steepest_sys as sys;
 
 use crate::error::check;
-use crate::executor::{Adapter, Executor};
-use crate::{Error, ErrorKind, Result};
+use crate::{allocator, executor};
+use crate::{Allocator, Error, ErrorKind, Executor, Result};
 
 /// An instruction-set level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,12 +38,13 @@ pub enum Isa {
 #[derive(Default)]
 pub struct Context {
     handle: Option<NonNull<sys::steepest_context>>,
-    // What the library's copy of the executor points to; dropped after the context.
-    _executor: Option<Box<Adapter>>,
+    // What the library's copies of these point to; dropped after the context.
+    _executor: Option<Box<executor::Adapter>>,
+    _allocator: Option<Box<allocator::Adapter>>,
 }
 
-// The library allows calls from several threads at once with one context, and an executor is Send
-// and Sync.
+// The library allows calls from several threads at once with one context, and executors and
+// allocators are Send and Sync.
 unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
@@ -54,7 +55,11 @@ impl Context {
     }
 
     pub fn builder() -> ContextBuilder {
-        ContextBuilder { options: sys::STEEPEST_CONTEXT_OPTIONS_INIT, executor: None }
+        ContextBuilder {
+            options: sys::STEEPEST_CONTEXT_OPTIONS_INIT,
+            executor: None,
+            allocator: None,
+        }
     }
 
     #[inline]
@@ -112,6 +117,7 @@ impl fmt::Debug for ContextBuilder {
 pub struct ContextBuilder {
     options: sys::steepest_context_options,
     executor: Option<Box<dyn Executor>>,
+    allocator: Option<Box<allocator::Adapter>>,
 }
 
 impl ContextBuilder {
@@ -145,13 +151,22 @@ impl ContextBuilder {
         self
     }
 
+    /// Memory of your own, in place of the C library's.
+    pub fn allocator(mut self, allocator: impl Allocator) -> Self {
+        self.allocator = Some(allocator::Adapter::new(allocator));
+        self
+    }
+
     pub fn build(self) -> Result<Context> {
         let mut options = self.options;
-        let adapter = self.executor.map(Adapter::new);
-        let interface = adapter.as_ref().map(|adapter| adapter.interface());
-        options.executor = interface.as_ref().map_or(null(), |interface| interface);
+        let executor = self.executor.map(executor::Adapter::new);
+        let threads = executor.as_ref().map(|adapter| adapter.interface());
+        options.executor = threads.as_ref().map_or(null(), |interface| interface);
+        let memory = self.allocator.as_ref().map(|adapter| adapter.interface());
+        options.allocator = memory.as_ref().map_or(null(), |interface| interface);
         let mut handle = null_mut();
         check(unsafe { sys::steepest_context_create(&options, &mut handle) })?;
-        Ok(Context { handle: NonNull::new(handle), _executor: adapter })
+        let handle = NonNull::new(handle);
+        Ok(Context { handle, _executor: executor, _allocator: self.allocator })
     }
 }

@@ -26,6 +26,7 @@
 #![allow(clippy::unnecessary_cast)]
 
 mod adamw;
+mod allocator;
 mod context;
 mod diagnostics;
 mod dtype;
@@ -38,8 +39,10 @@ mod narrow;
 pub mod optim;
 mod schedule;
 mod stats;
+mod workspace;
 
 pub use adamw::{adamw_step, adamw_step_with_stats, AdamWConfig, AdamWTensor};
+pub use allocator::Allocator;
 pub use context::{Context, ContextBuilder, Isa};
 pub use diagnostics::{
     adam_update_rms, adam_update_rms_second_order, grad_norm, rms, singular_entropy,
@@ -51,19 +54,21 @@ pub use error::{Error, ErrorKind, Result};
 pub use executor::Executor;
 pub use matrix::{MatrixMut, MatrixRef};
 pub use msign::{
-    msign, msign_band, msign_batched, msign_coefficients, msign_in_place, msign_with_stats,
-    Coefficients, ComputeDtype, Method, MsignConfig, MsignStats, Normalization,
+    msign, msign_band, msign_batched, msign_batched_with_workspace, msign_coefficients,
+    msign_in_place, msign_with_stats, msign_with_workspace, msign_workspace_size, Coefficients,
+    ComputeDtype, Method, MsignConfig, MsignStats, Normalization,
 };
 pub use muon::{
-    muon_step, muon_step_with_stats, scale_factor, BlockAxis, MomentumKind, MuonConfig, MuonTensor,
-    ScaleMode,
+    muon_step, muon_step_with_stats, muon_step_with_workspace, muon_workspace_size, scale_factor,
+    BlockAxis, MomentumKind, MuonConfig, MuonTensor, ScaleMode,
 };
-pub use narrow::{q8_scales, Residual, State, Q8};
+pub use narrow::{q8_decode, q8_encode, q8_scales, Residual, State, Q8};
 pub use schedule::{
     schedule_bound, schedule_optimal, schedule_refine, DecayShape, GradNorms, RefineKind, Schedule,
     ScheduleKind,
 };
 pub use stats::{Outcome, StepStats};
+pub use workspace::Workspace;
 
 /// The C interface, under its own names.
 pub use steepest_sys as sys;

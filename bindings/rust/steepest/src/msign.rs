@@ -5,8 +5,8 @@ use std::ptr::{null, null_mut};
 use steepest_sys as sys;
 
 use crate::error::{check, size};
-use crate::set_flag;
-use crate::{Context, Dtype, Error, ErrorKind, MatrixMut, MatrixRef, Result};
+use crate::{set_flag, workspace};
+use crate::{Context, Dtype, Error, ErrorKind, MatrixMut, MatrixRef, Result, Workspace};
 
 /// How msign(X) is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,11 +232,22 @@ pub fn msign<T: Dtype>(
     context: &Context,
     config: &MsignConfig<'_>,
     x: MatrixRef<'_, T>,
+    out: MatrixMut<'_, T>,
+) -> Result<()> {
+    msign_with_workspace(context, config, x, out, &mut Workspace::pooled())
+}
+
+/// The same with scratch memory of your own: at least [`msign_workspace_size`] bytes.
+pub fn msign_with_workspace<T: Dtype>(
+    context: &Context,
+    config: &MsignConfig<'_>,
+    x: MatrixRef<'_, T>,
     mut out: MatrixMut<'_, T>,
+    workspace: &mut Workspace<'_>,
 ) -> Result<()> {
     same_shape(x.shape(), out.shape())?;
-    let (ld, ldo, target) = (x.c_ld(), out.c_ld(), out.as_mut_ptr());
-    unsafe { call::<T>(context, config, x.shape(), (x.as_ptr(), ld), (target, ldo), null_mut()) }
+    let (from, to) = ((x.as_ptr(), x.c_ld()), (out.as_mut_ptr(), out.c_ld()));
+    unsafe { call::<T>(context, config, x.shape(), from, to, workspace, null_mut()) }
 }
 
 /// The same, and how it came to its result. That costs one more product.
@@ -248,8 +259,9 @@ pub fn msign_with_stats<T: Dtype>(
 ) -> Result<MsignStats> {
     same_shape(x.shape(), out.shape())?;
     let mut stats = sys::STEEPEST_MSIGN_STATS_INIT;
-    let (ld, ldo, target) = (x.c_ld(), out.c_ld(), out.as_mut_ptr());
-    unsafe { call::<T>(context, config, x.shape(), (x.as_ptr(), ld), (target, ldo), &mut stats)? };
+    let (from, to) = ((x.as_ptr(), x.c_ld()), (out.as_mut_ptr(), out.c_ld()));
+    let mut pooled = Workspace::pooled();
+    unsafe { call::<T>(context, config, x.shape(), from, to, &mut pooled, &mut stats)? };
     Ok(MsignStats::from_c(&stats))
 }
 
@@ -260,7 +272,8 @@ pub fn msign_in_place<T: Dtype>(
     mut x: MatrixMut<'_, T>,
 ) -> Result<()> {
     let (ld, data) = (x.c_ld(), x.as_mut_ptr());
-    unsafe { call::<T>(context, config, x.shape(), (data, ld), (data, ld), null_mut()) }
+    let (from, mut pooled) = ((data as *const c_void, ld), Workspace::pooled());
+    unsafe { call::<T>(context, config, x.shape(), from, (data, ld), &mut pooled, null_mut()) }
 }
 
 /// # Safety
@@ -272,11 +285,30 @@ unsafe fn call<T: Dtype>(
     (rows, cols): (i64, i64),
     (x, ldx): (*const c_void, i64),
     (out, ldo): (*mut c_void, i64),
+    workspace: &mut Workspace<'_>,
     stats: *mut sys::steepest_msign_stats,
 ) -> Result<()> {
+    let (context, config, dtype) = (context.as_ptr(), &config.raw, T::DTYPE);
+    let raw = workspace.raw();
+    let space = workspace::pointer(&raw);
+    check(sys::steepest_msign(context, config, rows, cols, dtype, x, ldx, out, ldo, space, stats))
+}
+
+/// The bytes of scratch memory that msign needs for `count` matrices of this shape in one call.
+pub fn msign_workspace_size<T: Dtype>(
+    context: &Context,
+    config: &MsignConfig<'_>,
+    rows: usize,
+    cols: usize,
+    count: usize,
+) -> Result<usize> {
+    let (mut bytes, dtype) = (0, T::DTYPE);
     let (context, config) = (context.as_ptr(), &config.raw);
-    let dtype = T::DTYPE;
-    check(sys::steepest_msign(context, config, rows, cols, dtype, x, ldx, out, ldo, null(), stats))
+    let (rows, cols, count) = (size(rows), size(cols), size(count));
+    check(unsafe {
+        sys::steepest_msign_workspace_size(context, config, rows, cols, dtype, count, &mut bytes)
+    })?;
+    Ok(bytes)
 }
 
 fn same_shape(x: (i64, i64), out: (i64, i64)) -> Result<()> {
@@ -295,6 +327,17 @@ pub fn msign_batched<T: Dtype>(
     x: &[MatrixRef<'_, T>],
     out: &mut [MatrixMut<'_, T>],
 ) -> Result<(Vec<MsignStats>, Option<Error>)> {
+    msign_batched_with_workspace(context, config, x, out, &mut Workspace::pooled())
+}
+
+/// The same with scratch memory of your own: at least [`msign_workspace_size`] bytes.
+pub fn msign_batched_with_workspace<T: Dtype>(
+    context: &Context,
+    config: &MsignConfig<'_>,
+    x: &[MatrixRef<'_, T>],
+    out: &mut [MatrixMut<'_, T>],
+    workspace: &mut Workspace<'_>,
+) -> Result<(Vec<MsignStats>, Option<Error>)> {
     if x.len() != out.len() {
         return Error::shape(format!("msign_batched: {} x and {} out", x.len(), out.len()));
     }
@@ -311,6 +354,7 @@ pub fn msign_batched<T: Dtype>(
     let sources: Vec<_> = x.iter().map(|x| x.as_ptr()).collect();
     let targets: Vec<_> = out.iter_mut().map(|out| out.as_mut_ptr()).collect();
     let mut stats = vec![sys::STEEPEST_MSIGN_STATS_INIT; x.len()];
+    let raw = workspace.raw();
     let result = check(unsafe {
         sys::steepest_msign_batched(
             context.as_ptr(),
@@ -323,7 +367,7 @@ pub fn msign_batched<T: Dtype>(
             targets.as_ptr(),
             ldo,
             size(x.len()),
-            null(),
+            workspace::pointer(&raw),
             stats.as_mut_ptr(),
         )
     });

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::marker::PhantomData;
-use std::ptr::null;
 
 use steepest_sys as sys;
 
 use crate::error::{check, size};
-use crate::set_flag;
 use crate::stats::stats_pointer;
+use crate::{set_flag, workspace};
 use crate::{
     Context, Dtype, Error, MatrixMut, MatrixRef, MsignConfig, Outcome, Residual, Result, State,
-    StepStats,
+    StepStats, Workspace,
 };
 
 /// How the momentum is kept.
@@ -308,8 +307,8 @@ impl<'a> MuonTensor<'a> {
         Ok(self)
     }
 
-    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in the
-    /// tensor that this is a part of.
+    /// Of `stochastic_rounding`: one stream per tensor of a model, and the place of element 0 in
+    /// the tensor that this is a part of.
     pub fn random_stream(mut self, stream: u64, first_index: usize) -> Self {
         self.0.random_stream = stream;
         self.0.first_index = size(first_index);
@@ -372,6 +371,17 @@ pub fn muon_step_with_stats(
     tensors: &mut [MuonTensor<'_>],
     stats: Option<&mut [StepStats]>,
 ) -> Result<Outcome> {
+    muon_step_with_workspace(context, config, tensors, stats, &mut Workspace::pooled())
+}
+
+/// The same with scratch memory of your own: at least [`muon_workspace_size`] bytes.
+pub fn muon_step_with_workspace(
+    context: &Context,
+    config: &MuonConfig<'_>,
+    tensors: &mut [MuonTensor<'_>],
+    stats: Option<&mut [StepStats]>,
+    workspace: &mut Workspace<'_>,
+) -> Result<Outcome> {
     let stats = stats_pointer(stats, tensors.len(), "muon_step")?;
     for tensor in tensors.iter() {
         // A config that a tensor names lives as long as the tensor.
@@ -382,17 +392,33 @@ pub fn muon_step_with_stats(
     }
     let mut skipped = 0;
     let config = sys::steepest_muon_config { skipped: &mut skipped, ..config.0 };
+    let raw = workspace.raw();
     check(unsafe {
         sys::steepest_muon_step(
             context.as_ptr(),
             &config,
             tensors.as_ptr().cast(),
             size(tensors.len()),
-            null(),
+            workspace::pointer(&raw),
             stats,
         )
     })?;
     Ok(Outcome::new(skipped))
+}
+
+/// The bytes of scratch memory that a step needs for these tensors.
+pub fn muon_workspace_size(
+    context: &Context,
+    config: &MuonConfig<'_>,
+    tensors: &[MuonTensor<'_>],
+) -> Result<usize> {
+    let mut bytes = 0;
+    let (context, count) = (context.as_ptr(), size(tensors.len()));
+    check(unsafe {
+        let tensors = tensors.as_ptr().cast();
+        sys::steepest_muon_workspace_size(context, &config.0, tensors, count, &mut bytes)
+    })?;
+    Ok(bytes)
 }
 
 /// The s of a scale mode, for a weight with `fan_out` rows and `fan_in` columns (y = W x).

@@ -6,12 +6,12 @@ use std::ptr::null_mut;
 use steepest_sys as sys;
 
 use crate::error::{check, size};
-use crate::{Bf16, Dtype, Error, Result, F16};
+use crate::{Bf16, Context, Dtype, Error, Result, F16};
 
 /// Optimizer state in one of its storage types.
 ///
-/// The 8-bit ones have a code per element and a scale per block, all zeros before step 1; see "8-bit
-/// state" in steepest.h. [`q8_scales`] says how many scales there are.
+/// The 8-bit ones have a code per element and a scale per block, all zeros before step 1; see
+/// "8-bit state" in steepest.h. [`q8_scales`] says how many scales there are.
 #[derive(Debug)]
 pub enum State<'a> {
     F32(&'a mut [f32]),
@@ -85,6 +85,54 @@ fn scales_of(dtype: i32, count: usize) -> Result<usize> {
     let mut scales = 0;
     check(unsafe { sys::steepest_q8_scales(dtype, size(count), &mut scales, null_mut()) })?;
     Ok(scales as usize)
+}
+
+/// Codes and scales from values, each rounded to nearest. `signed`: of first moments; second ones
+/// are not negative. `state` has one of the 8-bit types, and as many codes as there are values.
+///
+/// ```
+/// use steepest::{q8_decode, q8_encode, Context, State};
+///
+/// let (context, values) = (Context::default(), [2f32, -2.0, 0.0]);
+/// let (mut codes, mut scales, mut back) = ([0; 3], [0f32; 1], [9f32; 3]);
+/// let state = State::Dynamic { codes: &mut codes, scales: &mut scales };
+/// q8_encode(&context, true, &values, state)?;
+/// let state = State::Dynamic { codes: &mut codes, scales: &mut scales };
+/// q8_decode(&context, true, state, &mut back)?;
+/// assert_eq!((scales[0], back[0], back[2]), (2.0, 2.0, 0.0));
+/// # Ok::<(), steepest::Error>(())
+/// ```
+pub fn q8_encode(context: &Context, signed: bool, values: &[f32], state: State<'_>) -> Result<()> {
+    let (count, codes, dtype, scales) = state.parts("q8_encode: state")?;
+    as_many("q8_encode", values.len(), count)?;
+    let (context, is_signed, count) = (context.as_ptr(), signed as i32, size(count));
+    check(unsafe {
+        let codes = codes.cast();
+        sys::steepest_q8_encode(context, dtype, is_signed, count, values.as_ptr(), codes, scales)
+    })
+}
+
+/// And back. `state` is only read.
+pub fn q8_decode(
+    context: &Context,
+    signed: bool,
+    state: State<'_>,
+    values: &mut [f32],
+) -> Result<()> {
+    let (count, codes, dtype, scales) = state.parts("q8_decode: state")?;
+    as_many("q8_decode", values.len(), count)?;
+    let (context, is_signed, count) = (context.as_ptr(), signed as i32, size(count));
+    check(unsafe {
+        let (codes, values) = (codes.cast(), values.as_mut_ptr());
+        sys::steepest_q8_decode(context, dtype, is_signed, count, codes, scales, values)
+    })
+}
+
+fn as_many(function: &str, values: usize, codes: usize) -> Result<()> {
+    if values == codes {
+        return Ok(());
+    }
+    Error::shape(format!("{}: {} values for {} codes", function, values, codes))
 }
 
 /// The bits of a 16-bit parameter beyond its own; zeros make the parameter as it stands the master.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Errors, threads, executors and saved state.
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -136,6 +137,117 @@ fn any_executor_gives_the_same_bits() {
     let pool = Pool { threads: 3, calls, twice: false, none: false, panics: true };
     let context = Context::builder().executor(pool).build().unwrap();
     assert_eq!(run(&context).unwrap_err().kind(), ErrorKind::Internal);
+}
+
+/// Counts what is allocated and not yet released, in bytes and number.
+struct Counting(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>);
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0 .0.fetch_add(layout.size(), Ordering::Relaxed);
+        self.0 .1.fetch_add(1, Ordering::Relaxed);
+        self.0 .2.fetch_max(layout.align(), Ordering::Relaxed);
+        System.alloc(layout)
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        self.0 .0.fetch_sub(layout.size(), Ordering::Relaxed);
+        System.dealloc(memory, layout)
+    }
+}
+
+/// Has none.
+struct Empty;
+
+unsafe impl GlobalAlloc for Empty {
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
+
+fn msign_of_ramp(context: &Context, workspace: &mut Workspace<'_>) -> Result<Vec<f32>> {
+    let x: Vec<f32> = (0..40 * 60).map(|i| (i as f32 * 0.7).sin()).collect();
+    let mut out = vec![0f32; x.len()];
+    let (from, to) = (MatrixRef::new(&x, 40, 60)?, MatrixMut::new(&mut out, 40, 60)?);
+    msign_with_workspace(context, &MsignConfig::new(), from, to, workspace)?;
+    Ok(out)
+}
+
+#[test]
+fn memory_comes_from_an_allocator_and_goes_back() {
+    let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)));
+    let context =
+        Context::builder().num_threads(2).allocator(Counting(counts.clone())).build().unwrap();
+    let out = msign_of_ramp(&context, &mut Workspace::pooled()).unwrap();
+    assert_eq!(out, msign_of_ramp(&Context::default(), &mut Workspace::pooled()).unwrap());
+    let (held, number) = (&counts.0, &counts.1);
+    assert!(held.load(Ordering::Relaxed) > 40 * 60 * 4 && number.load(Ordering::Relaxed) > 0);
+    assert!(counts.2.load(Ordering::Relaxed).is_power_of_two());
+    let before = held.load(Ordering::Relaxed);
+    context.trim().unwrap();
+    assert!(held.load(Ordering::Relaxed) < before);
+    drop(context);
+    assert_eq!(held.load(Ordering::Relaxed), 0);
+
+    let error = Context::builder().allocator(Empty).build().map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+}
+
+#[test]
+fn scratch_memory_of_ones_own() {
+    let context = Context::default();
+    let config = MsignConfig::new();
+    let bytes = msign_workspace_size::<f32>(&context, &config, 40, 60, 1).unwrap();
+    assert!(bytes > 40 * 60 * 4);
+    let expected = msign_of_ramp(&context, &mut Workspace::pooled()).unwrap();
+    // At any alignment, and less than it takes is an error.
+    let mut memory = vec![0xa5; bytes + 1];
+    assert_eq!(msign_of_ramp(&context, &mut Workspace::new(&mut memory[1..])).unwrap(), expected);
+    let mut uninit = Vec::with_capacity(bytes);
+    let mut workspace = Workspace::from_uninit(uninit.spare_capacity_mut());
+    assert_eq!(msign_of_ramp(&context, &mut workspace).unwrap(), expected);
+    assert_eq!(msign_of_ramp(&context, &mut workspace).unwrap(), expected);
+    let error = msign_of_ramp(&context, &mut Workspace::new(&mut memory[..bytes / 2])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.message().contains("workspace"), "{}", error);
+
+    let step = |own: bool| {
+        let (mut w, g, mut m) = ([1f32; 12], [0.5f32; 12], [0f32; 12]);
+        let tensor = MuonTensor::new(
+            MatrixMut::new(&mut w, 3, 4)?,
+            MatrixRef::new(&g, 3, 4)?,
+            MatrixMut::new(&mut m, 3, 4)?,
+        )?;
+        let config = MuonConfig::new().lr(0.1);
+        let mut tensors = [tensor];
+        let mut memory = vec![0; muon_workspace_size(&context, &config, &tensors)?];
+        let mut own = if own { Workspace::new(&mut memory) } else { Workspace::pooled() };
+        muon_step_with_workspace(&context, &config, &mut tensors, None, &mut own)?;
+        Ok::<_, Error>((w, m))
+    };
+    assert_eq!(step(true).unwrap(), step(false).unwrap());
+    let x = [1f32, 0.0, 0.0, 2.0];
+    let (mut a, mut b) = ([0f32; 4], [0f32; 4]);
+    let bytes = msign_workspace_size::<f32>(&context, &config, 2, 2, 2).unwrap();
+    let mut memory = vec![0; bytes];
+    let matrix = MatrixRef::new(&x, 2, 2).unwrap();
+    let mut out = [MatrixMut::new(&mut a, 2, 2).unwrap(), MatrixMut::new(&mut b, 2, 2).unwrap()];
+    let mut own = Workspace::new(&mut memory);
+    msign_batched_with_workspace(&context, &config, &[matrix, matrix], &mut out, &mut own).unwrap();
+    assert_eq!(a, b);
+}
+
+#[test]
+fn state_and_arrays_of_different_number() {
+    let context = Context::default();
+    let (mut w, g) = ([1f32; 2], [1f32; 2]);
+    let mut adamw = optim::AdamW::<f32>::new(AdamWConfig::new(), &[2, 2]).unwrap();
+    let error = adamw.step(&context, &mut [&mut w], &[&g]).unwrap_err();
+    assert!(error.message().contains("AdamW: 1 params and 1 grads"), "{}", error);
+    let shapes = vec![(1, 2).into()];
+    let mut muon = optim::Muon::<f32>::new(MuonConfig::new(), MsignConfig::new(), shapes).unwrap();
+    let error = muon.step(&context, &mut [&mut w], &[&g[..], &g]).unwrap_err();
+    assert!(error.message().contains("Muon: 1 params and 2 grads"), "{}", error);
 }
 
 #[test]

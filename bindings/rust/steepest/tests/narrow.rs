@@ -132,3 +132,23 @@ fn lengths_and_types_are_checked() {
         AdamWTensor::with_states(&mut param, &g[..3], State::F32(&mut m), State::F32(&mut v));
     assert!(tensor.unwrap().residual(Residual::Low16(&mut [0; 3])).is_err());
 }
+
+#[test]
+fn codes_and_back() {
+    let context = Context::default();
+    let values = [4f32, 1.0, 0.0, 0.25];
+    let (mut codes, mut scales, mut back) = ([0; 4], [0u16; 1], [9f32; 4]);
+    let state = State::Companded { codes: &mut codes, scales: &mut scales };
+    q8_encode(&context, false, &values, state).unwrap();
+    let state = State::Companded { codes: &mut codes, scales: &mut scales };
+    q8_decode(&context, false, state, &mut back).unwrap();
+    for (value, wanted) in back.iter().zip(values) {
+        assert!((value - wanted).abs() < 0.05, "{value} is not {wanted}");
+    }
+
+    let state = State::Companded { codes: &mut codes, scales: &mut scales };
+    let error = q8_decode(&context, false, state, &mut back[1..]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    let mut plain = values;
+    assert!(q8_encode(&context, true, &values, State::F32(&mut plain)).is_err());
+}

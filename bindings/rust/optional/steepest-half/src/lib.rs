@@ -47,3 +47,25 @@ macro_rules! view {
 
 view!(half::bf16, steepest::Bf16);
 view!(half::f16, steepest::F16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bit_pattern_is_the_same_number() {
+        let f16: Vec<_> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+        let bf16: Vec<_> = (0..=u16::MAX).map(half::bf16::from_bits).collect();
+        for (theirs, ours) in f16.iter().zip(f16.as_steepest()) {
+            assert_eq!(theirs.to_bits(), ours.to_bits());
+            assert!(theirs.to_f32() == ours.to_f32() || theirs.is_nan());
+        }
+        for (theirs, ours) in bf16.iter().zip(bf16.as_steepest()) {
+            assert_eq!(theirs.to_bits(), ours.to_bits());
+            assert!(theirs.to_f32() == ours.to_f32() || theirs.is_nan());
+        }
+        let mut written = f16;
+        written.as_steepest_mut()[0] = steepest::F16::from_f32(1.0);
+        assert_eq!(written[0].to_f32(), 1.0);
+    }
+}

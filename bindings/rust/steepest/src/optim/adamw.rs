@@ -2,7 +2,7 @@
 use steepest_sys as sys;
 
 use super::bytes::{Kind, Reader, Writer};
-use super::State;
+use super::{check_counts, State};
 use crate::{
     adamw_step_with_stats, AdamWConfig, AdamWTensor, Context, Dtype, Error, Outcome, Result,
     StepStats,
@@ -73,14 +73,7 @@ impl<S: State> AdamW<S> {
         grads: &[&[G]],
         stats: Option<&mut [StepStats]>,
     ) -> Result<Outcome> {
-        if params.len() != self.moments.len() || grads.len() != self.moments.len() {
-            return Error::shape(format!(
-                "optim::AdamW: {} params and {} grads for the state of {} tensors",
-                params.len(),
-                grads.len(),
-                self.moments.len()
-            ));
-        }
+        check_counts("AdamW", params.len(), grads.len(), self.moments.len())?;
         let amsgrad = self.config.0.flags & sys::STEEPEST_ADAMW_AMSGRAD != 0;
         let mut tensors = Vec::with_capacity(params.len());
         for ((param, grad), moments) in params.iter_mut().zip(grads).zip(&mut self.moments) {

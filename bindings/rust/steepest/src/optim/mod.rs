@@ -12,7 +12,18 @@ mod muon;
 pub use adamw::AdamW;
 pub use muon::{Muon, MuonShape};
 
-use crate::Dtype;
+use crate::{Dtype, Error, Result};
+
+/// As many params and grads as there is state for.
+fn check_counts(optimizer: &str, params: usize, grads: usize, state: usize) -> Result<()> {
+    if params == state && grads == state {
+        return Ok(());
+    }
+    Error::shape(format!(
+        "optim::{}: {} params and {} grads for the state of {} tensors",
+        optimizer, params, grads, state
+    ))
+}
 
 /// Element types of optimizer state: f32 and f64.
 pub trait State: Dtype {

@@ -2,7 +2,7 @@
 use steepest_sys as sys;
 
 use super::bytes::{Kind, Reader, Writer};
-use super::State;
+use super::{check_counts, State};
 use crate::{
     muon_step_with_stats, BlockAxis, Context, Dtype, Error, MatrixMut, MatrixRef, MsignConfig,
     MuonConfig, MuonTensor, Outcome, Result, StepStats,
@@ -145,14 +145,7 @@ impl<S: State> Muon<S> {
         grads: &[&[G]],
         stats: Option<&mut [StepStats]>,
     ) -> Result<Outcome> {
-        if params.len() != self.shapes.len() || grads.len() != self.shapes.len() {
-            return Error::shape(format!(
-                "optim::Muon: {} params and {} grads for the state of {} matrices",
-                params.len(),
-                grads.len(),
-                self.shapes.len()
-            ));
-        }
+        check_counts("Muon", params.len(), grads.len(), self.shapes.len())?;
         let mut tensors = Vec::with_capacity(params.len());
         let states = self.shapes.iter().zip(&mut self.momenta);
         for ((param, grad), (shape, momentum)) in params.iter_mut().zip(grads).zip(states) {
