@@ -259,13 +259,14 @@ TEST(adamw_narrow, residuals_join_exactly) {
       if (p.residual == STEEPEST_RESIDUAL_NONE) continue;
       storage k = {p.dtype, STEEPEST_F32, p.residual};
       k.copy = STEEPEST_F32;
-      narrow_arrays a(k, adamw_arrays<float>(0x10000));
-      for (std::uint32_t i = 0; i < 0x10000; ++i)
-        write_as(a.param, i, static_cast<std::uint16_t>(i));
+      // All of them on one level, and every seventh on the others.
+      const std::uint32_t stride = isa == levels().back() ? 1 : 7;
+      narrow_arrays a(k, adamw_arrays<float>(0x10000 / stride));
+      for (std::uint32_t i = 0; i < a.count; ++i)
+        write_as(a.param, i, static_cast<std::uint16_t>(i * stride));
       steepest_adamw_config config = make_config();
       config.lr = 0;
-      for (const int low :
-           {0, 1, 0x7f, 0x80, 0xff, 0x3c00, 0x7fff, 0x8000, 0x8001, 0xfeff, 0xffff}) {
+      for (const int low : {0, 1, 0x80, 0x7fff, 0x8000, 0xffff}) {
         const bool narrow = p.residual == STEEPEST_RESIDUAL_NEAREST8;
         for (std::size_t i = 0; i < a.count; ++i) {
           if (narrow)

@@ -20,6 +20,7 @@ from torch.autograd.graph import increment_version
 from .. import _c
 from .._shares import muon_flops, owners
 from .._structs import Structs
+from . import _storage as storage
 from ._dtensor import (
     box,
     counts_here,
@@ -292,6 +293,18 @@ class Plan:
 # ---- what the optimizers call
 
 
+def check_storage(group: dict, name: str) -> None:
+    """Parts of tensors have neither blocks of their own nor a place in the random numbers."""
+    eight = any(option in storage.Q8 for option in storage.formats_of(group))
+    for wrong, option in (
+        (eight, "8-bit state_dtype"),
+        (group["master"] is not None, "master"),
+        (group["rounding"] == "stochastic", "stochastic rounding"),
+    ):
+        if wrong:
+            raise ValueError(f"{option} of parameters that several ranks share: {name}")
+
+
 def make_tables(
     optimizer: Any, items: dict[type[Rows], list[Item]]
 ) -> tuple[list[Rows], Plan | None, bool]:
@@ -300,7 +313,11 @@ def make_tables(
     for kind, of in items.items():
         sharded = any(is_dtensor(item[2]) for item in of)
         parted = parted or sharded
-        if kind is MuonRows and (sharded or optimizer.process_group is not None):
+        together = kind is MuonRows and (sharded or optimizer.process_group is not None)
+        for group, name, param in of:
+            if together or is_dtensor(param):
+                check_storage(group, name)
+        if together:
             plan = Plan(optimizer.state, optimizer.process_group, of, not tables, optimizer._plan)
             continue
         kinds: dict[type[Rows], list[Item]] = defaultdict(list)
