@@ -123,6 +123,10 @@ struct q8_map {
   alignas(32) float nearest_from[8];  // the least value that belongs to the region; [0] not used
   alignas(32) float first[8];         // the region's least number
   float one_from;                     // the least value that is nearest to 1
+  // nearest_from and first by binade, for the lowest five bits of the exponent field: in 2^-31 and
+  // above each holds one threshold at most. The region at its beginning, and where the next begins.
+  alignas(64) float nearest_next[32], first_next[32];
+  alignas(64) uint32_t nearest_region[32], first_region[32];
   bool is_signed;
 };
 
@@ -134,6 +138,12 @@ constexpr float at_least(double x) {
   return static_cast<double>(nearest) >= x
              ? nearest
              : __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, nearest) + 1);
+}
+
+constexpr void spread(const float* from, float begin, uint32_t& region, float& next) {
+  region = 0;
+  while (region < 7 && from[region + 1] <= begin) ++region;
+  next = region < 7 ? from[region + 1] : __builtin_inff();
 }
 
 constexpr q8_map make_map(bool is_signed) {
@@ -159,6 +169,12 @@ constexpr q8_map make_map(bool is_signed) {
   map.slope[(7 + shift) % 8] = -2.0F;
   map.region_count[0] = is_signed ? 0.0F : 1.0F;
   map.one_from = at_least((last + 1.0) / 2);
+  for (int i = 0; i < 32; ++i) {
+    // 2^-31 to 1, by the exponent field 96 to 127.
+    const auto begin = __builtin_bit_cast(float, static_cast<uint32_t>(96 + i) << 23);
+    spread(map.nearest_from, begin, map.nearest_region[i], map.nearest_next[i]);
+    spread(map.first, begin, map.first_region[i], map.first_next[i]);
+  }
   return map;
 }
 }  // namespace q8_detail

@@ -348,11 +348,26 @@ struct q8_dynamic {
     return as_vec<Level>(signed_number * factor);
   }
 
-  // Of the seven thresholds how many are at most a.
-  static W region_of(V a, const float* from) {
+  // Of the seven thresholds how many are at most a: by halving, or by a's binade.
+  static W region_of(V a, bool nearest) {
+#if defined(STEEPEST_SIMD_AVX512)
+    const q8_map& m = map();
+    const __m512i field =
+        _mm512_srli_epi32(_mm512_castps_si512(_mm512_max_ps(a, V{} + 0x1p-31F)), 23);
+    const float* const next = nearest ? m.nearest_next : m.first_next;
+    const uint32_t* const region = nearest ? m.nearest_region : m.first_region;
+    const __m512 begins =
+        _mm512_permutex2var_ps(_mm512_load_ps(next), field, _mm512_load_ps(next + 16));
+    const __m512i before =
+        _mm512_permutex2var_epi32(_mm512_load_si512(region), field, _mm512_load_si512(region + 16));
+    return reinterpret_cast<W>(_mm512_mask_add_epi32(
+        before, _mm512_cmp_ps_mask(a, begins, _CMP_GE_OQ), before, _mm512_set1_epi32(1)));
+#else
+    const float* const from = nearest ? map().nearest_from : map().first;
     W region = choose_lanes(a >= from[4], W{} + 4, W{});
     region = region + choose_lanes(a >= pick(from, region + 2), W{} + 2, W{});
     return region + choose_lanes(a >= pick(from, region + 1), W{} + 1, W{});
+#endif
   }
 
   // Rounded twice: the same on every level.
@@ -372,8 +387,8 @@ struct q8_dynamic {
     V base, step, count, f;
     W region;
   };
-  static place place_of(V a, const float* from) {
-    const W region = region_of(a, from);
+  static place place_of(V a, bool nearest) {
+    const W region = region_of(a, nearest);
     const V count = pick(map().region_count, region);
     const V inverse = pick(map().region_inverse, region);
     // f = (a - base) / step, with base / step = count / 9 + 1/2
@@ -388,7 +403,7 @@ struct q8_dynamic {
     const W bits = bits_of<Level>(value);
     const W sign = Signed ? bits & 0x80000000U : W{};
     const V a = reinterpret_cast<V>(bits & 0x7fffffffU) * factor;
-    const place at = place_of(a, map().nearest_from);
+    const place at = place_of(a, true);
     const V f = within(to_nearest<Level>(at.f), at.count);
     // f is right or, close to a tie, beside it.
     const V rest = a - number(at.step, f, at.base);
@@ -404,7 +419,7 @@ struct q8_dynamic {
     const W bits = bits_of<Level>(value);
     const W sign = Signed ? bits & 0x80000000U : W{};
     const V a = reinterpret_cast<V>(bits & 0x7fffffffU) * factor;
-    const place at = place_of(a, map().first);
+    const place at = place_of(a, false);
     V f = within(to_nearest<Level>(at.f - 0.5F), at.count);
     f = choose_lanes(number(at.step, f, at.base) > a, within(f - 1.0F, at.count), f);
     const V above = within(f + 1.0F, at.count);

@@ -62,12 +62,14 @@ struct companded_adamw {
     __builtin_memcpy(to, &product, sizeof product);
   }
 
-  // to_scale16 on one lane per group, and what becomes of it. False where it had to be lowered to
+  // to_scale16 on one lane per group (upwards where values are rounded by chance), and what becomes
+  // of it. False where it had to be lowered to
   // the largest scale.
   static bool store_scales(const uint32_t* of, scale16* scales, float* to) {
     group_words largest;
     __builtin_memcpy(&largest, of, sizeof largest);
-    const group_words rounded = (largest + 0xfffU + (largest >> 13 & 1U)) >> 13;
+    const group_words bias = Stochastic ? group_words{} + 0x1fffU : (largest >> 13 & 1U) + 0xfffU;
+    const group_words rounded = (largest + bias) >> 13;
     group_words code = rounded <= scale16_offset ? group_words{} : rounded - scale16_offset;
     code = largest >= 0x7f800000U ? group_words{} + 0xffffU : code;
     const group_words capped = code < 0xfffeU ? code : group_words{} + 0xfffeU;
