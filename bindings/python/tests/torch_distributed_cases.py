@@ -469,6 +469,17 @@ def case_narrow():
             assert all(map(torch.equal, again, theirs)), (options, group)
             same_entries(resumed.state_dict(), b.state_dict())
         if options == modes[0]:
+            dcp.save({"optimizer": state}, checkpoint_id=DIRECTORY / f"{SIZE}-narrow")
+            again = [nn.Parameter(p.detach().clone()) for p in ours]
+            resumed = narrow(again, WORLD, **options)
+            descend(resumed, again, 1)  # makes the entries that are read into
+            for p, q in zip(again, ours):
+                p.data.copy_(q)
+            into = {"optimizer": resumed.state_dict()}
+            dcp.load(into, checkpoint_id=DIRECTORY / f"{SIZE}-narrow")
+            resumed.load_state_dict(into["optimizer"])
+            descend(resumed, again, 2, start=3)
+            assert all(map(torch.equal, again, theirs))
             torch.save((state, ours), DIRECTORY / f"{SIZE}-{RANK}-narrow.pt")
 
 
@@ -520,6 +531,8 @@ def case_narrow_sharded():
         load = copy.deepcopy(saved.state_dict())
         refused(ValueError, name, lambda t=target, s=load: t.load_state_dict(s))
         assert not target.state
+    target = st.AdamW(ours)
+    refused(ValueError, "DTensor", lambda: st.to_bitsandbytes(target))
     # 8 bits of a whole state go into a type that parts can have.
     target = st.AdamW(ours, state_dtype=torch.float32)
     saved = st.AdamW(theirs, state_dtype="q8_dynamic")
