@@ -552,6 +552,30 @@ def case_narrow_sharded():
     refused(ValueError, "rounding", later.step)
 
 
+def case_narrow_zero():
+    """8 bits and masters within ZeroRedundancyOptimizer, and its checkpoint."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    shapes = [(70, 61), (64, 80), (4099,), (12, 9)]
+    ours, theirs = (parameters(torch.bfloat16, shapes) for _ in range(2))
+    options = {"lr": 1e-2, "state_dtype": "q8_companded", "master": "split"}
+    optimizer = ZeroRedundancyOptimizer(ours, st.AdamW, **options)
+    reference = st.AdamW(theirs, **options)
+    descend(optimizer, ours, 3)
+    descend(reference, theirs, 3)
+    assert all(map(torch.equal, ours, theirs))
+    optimizer.consolidate_state_dict(to=0)
+    box = [optimizer.state_dict() if RANK == 0 else None]
+    dist.broadcast_object_list(box)
+    same_entries(box[0], reference.state_dict())
+    again = [nn.Parameter(p.detach().clone()) for p in ours]
+    resumed = ZeroRedundancyOptimizer(again, st.AdamW, **options)
+    resumed.load_state_dict(box[0])
+    descend(resumed, again, 2, start=3)
+    descend(reference, theirs, 2, start=3)
+    assert all(map(torch.equal, again, theirs))
+
+
 # ---- what it costs
 
 
