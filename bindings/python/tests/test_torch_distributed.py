@@ -31,6 +31,7 @@ COMMON = [
     "plain_files",
     "bytes",
     "narrow",
+    "narrow_zero",
 ]
 SHARDED = ["fsdp_adamw", "fsdp_muon_adamw", "placements", "narrow_sharded"]
 LIMIT = 300  # seconds, of a launch
