@@ -21,8 +21,19 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 from steepest._shares import msign_flops, muon_flops, owners
 
 CASES = Path(__file__).with_name("torch_distributed_cases.py")
-COMMON = ["ddp", "ddp_muon", "clipping", "errors", "zero", "added_later", "plain_files", "bytes"]
-SHARDED = ["fsdp_adamw", "fsdp_muon_adamw", "placements"]
+COMMON = [
+    "ddp",
+    "ddp_muon",
+    "clipping",
+    "errors",
+    "zero",
+    "added_later",
+    "plain_files",
+    "bytes",
+    "narrow",
+    "narrow_zero",
+]
+SHARDED = ["fsdp_adamw", "fsdp_muon_adamw", "placements", "narrow_sharded"]
 LIMIT = 300  # seconds, of a launch
 
 
@@ -70,7 +81,7 @@ def two(directory):
 
 @pytest.fixture(scope="module")
 def three(directory, two):
-    return launch(3, directory, ["load", *COMMON, *SHARDED])
+    return launch(3, directory, ["load", "narrow_load", *COMMON, *SHARDED])
 
 
 def check(found, case):
@@ -83,14 +94,16 @@ def test_two_processes(two, case):
     check(two, case)
 
 
-@pytest.mark.parametrize("case", ["load", *COMMON, *SHARDED])
+@pytest.mark.parametrize("case", ["load", "narrow_load", *COMMON, *SHARDED])
 def test_three_processes(three, case):
     check(three, case)
 
 
 def test_a_checkpoint_of_two_processes_in_one(two, directory):
     check(two, "save")
-    check(launch(1, directory, ["load"]), "load")
+    found = launch(1, directory, ["load", "narrow_load"])
+    check(found, "load")
+    check(found, "narrow_load")
 
 
 def test_a_lost_rank_is_an_error_for_the_others(tmp_path):

@@ -20,6 +20,7 @@ import steepest.torch as st
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from narrow_support import descend, parameters
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -401,6 +402,178 @@ def case_plain_files():
     resumed.load_state_dict(copy.deepcopy(state))
     train(again, resumed, 2, 3)
     same(again, expected)
+
+
+# ---- narrow storage
+
+
+def narrow(params, group=None, **options):
+    """Muon for all but the last parameter."""
+    groups = [{"params": params[:-1], "use_muon": True}, {"params": params[-1:], "use_muon": False}]
+    options = {"rounding": "stochastic", "seed": 5, "lr": 1e-2, **options}
+    return st.MuonAdamW(groups, process_group=group, **options)
+
+
+def same_entries(found, expected):
+    """Two state dicts, all entries and memory layouts."""
+    assert found["state"].keys() == expected["state"].keys()
+    for i, state in expected["state"].items():
+        assert found["state"][i].keys() == state.keys(), (i, found["state"][i].keys(), state.keys())
+        for key, value in state.items():
+            other = found["state"][i][key]
+            if isinstance(value, torch.Tensor):
+                assert (other.dtype, other.stride()) == (value.dtype, value.stride()), (i, key)
+                assert torch.equal(other, value), (i, key)
+            else:
+                assert other == value, (i, key)
+
+
+def case_narrow():
+    """8-bit momentum, masters and stochastic rounding on shared matrices: a single process's."""
+    shapes = [(64, 80), (70, 61), (12, 9), (80, 64), (8, 6, 10, 10), (4099,)]
+
+    def params():
+        values = parameters(torch.bfloat16, shapes)
+        values[4].data = values[4].data.to(memory_format=torch.channels_last)
+        return values
+
+    modes = [
+        {"state_dtype": "q8_companded", "master": "split"},
+        {"state_dtype": "q8_dynamic", "master": "f32"},
+        {"state_dtype": torch.float32, "master": "split8"},
+        {"state_dtype": "q8_companded"},
+        {},
+    ]
+    for options in modes:
+        ours, theirs = params(), params()
+        a, b = narrow(ours, WORLD, **options), narrow(theirs, **options)
+        descend(a, ours, 3)
+        descend(b, theirs, 3)
+        assert all(map(torch.equal, ours, theirs)), options
+        held = sum("momentum_buffer" in state for state in a.state.values())
+        assert held < 5 or SIZE == 1
+        state = a.state_dict()
+        same_entries(state, b.state_dict())
+        a.consolidate_state_dict(to=SIZE - 1)
+        if RANK == SIZE - 1:
+            same_entries(a.state_dict(), b.state_dict())
+            assert all(torch.equal(a.master(p), b.master(q)) for p, q in zip(ours, theirs))
+        elif SIZE > 1:
+            refused(RuntimeError, "on another rank", lambda a=a, o=ours: list(map(a.master, o)))
+        descend(b, theirs, 2, start=3)
+        for group in (None, WORLD):
+            again = [nn.Parameter(p.detach().clone()) for p in ours]
+            resumed = narrow(again, group)  # takes storage and options from the dictionary
+            resumed.load_state_dict(copy.deepcopy(state))
+            descend(resumed, again, 2, start=3)
+            assert all(map(torch.equal, again, theirs)), (options, group)
+            same_entries(resumed.state_dict(), b.state_dict())
+        if options == modes[0]:
+            dcp.save({"optimizer": state}, checkpoint_id=DIRECTORY / f"{SIZE}-narrow")
+            again = [nn.Parameter(p.detach().clone()) for p in ours]
+            resumed = narrow(again, WORLD, **options)
+            descend(resumed, again, 1)  # makes the entries that are read into
+            for p, q in zip(again, ours):
+                p.data.copy_(q)
+            into = {"optimizer": resumed.state_dict()}
+            dcp.load(into, checkpoint_id=DIRECTORY / f"{SIZE}-narrow")
+            resumed.load_state_dict(into["optimizer"])
+            descend(resumed, again, 2, start=3)
+            assert all(map(torch.equal, again, theirs))
+            torch.save((state, ours), DIRECTORY / f"{SIZE}-{RANK}-narrow.pt")
+
+
+def case_narrow_load():
+    """What 2 ranks have saved goes on here, on any number."""
+    options = {"state_dtype": "q8_companded", "master": "split"}
+    state, start = torch.load(DIRECTORY / "2-0-narrow.pt", weights_only=False)
+    theirs = [nn.Parameter(p.detach().clone()) for p in start]
+    reference = narrow(theirs, **options)
+    reference.load_state_dict(copy.deepcopy(state))
+    ours = [nn.Parameter(p.detach().clone()) for p in start]
+    optimizer = narrow(ours, WORLD)
+    optimizer.load_state_dict(copy.deepcopy(state))
+    for o, p in ((optimizer, ours), (reference, theirs)):
+        descend(o, p, 2, start=3)
+    assert all(map(torch.equal, ours, theirs))
+    same_entries(optimizer.state_dict(), reference.state_dict())
+
+
+def case_narrow_sharded():
+    """DTensors: stochastic rounding and narrow types are a single process's; others are refused."""
+    from torch.distributed.tensor import Shard
+
+    line = mesh()
+    shapes = [(64, 80), (81, 60), (4099,)]
+    for options in ({}, {"state_dtype": torch.bfloat16}, {"state_dtype": torch.float32}):
+        pairs = [placed(shape, line, [Shard(0)], torch.bfloat16) for shape in shapes]
+        ours, theirs = ([pair[k] for pair in pairs] for k in (0, 1))
+        for split in (slice(0, 0), slice(0, 2)):  # AdamW alone, then Muon and AdamW
+            make = narrow if split.stop else st.AdamW
+            more = {"rounding": "stochastic", "seed": 5, "lr": 1e-2, **options}
+            a, b = make(ours, **more), make(theirs, **more)
+            for step in range(3):
+                g = torch.Generator().manual_seed(step)
+                for p, q in zip(ours, theirs):
+                    q.grad = torch.randn(q.shape, generator=g).to(q.dtype)
+                    p.grad = sharded(q.grad, p)
+                a.step()
+                b.step()
+            for p, q in zip(ours, theirs):
+                assert torch.equal(whole(p.detach()), q), (options, make, q.shape)
+            same_state(a.state_dict(), b.state_dict())
+    for name, value in (("state_dtype", "q8_companded"), ("master", "split")):
+        for make in (st.AdamW, narrow):
+            refused(ValueError, name, lambda n=name, v=value, m=make: m(ours, **{n: v}))
+        saved = st.AdamW(theirs, lr=1e-2, **{name: value})
+        descend(saved, theirs, 1)
+        target = st.AdamW(ours)
+        load = copy.deepcopy(saved.state_dict())
+        refused(ValueError, name, lambda t=target, s=load: t.load_state_dict(s))
+        assert not target.state
+    target = st.AdamW(ours)
+    refused(ValueError, "DTensor", lambda: st.to_bitsandbytes(target))
+    # 8 bits of a whole state go into a type that parts can have.
+    target = st.AdamW(ours, state_dtype=torch.float32)
+    saved = st.AdamW(theirs, state_dtype="q8_dynamic")
+    descend(saved, theirs, 1)
+    target.load_state_dict(copy.deepcopy(saved.state_dict()))
+    for p in ours:
+        p.grad = torch.zeros_like(p)
+    target.step()
+    assert target.state[ours[0]]["exp_avg"].dtype == torch.float32
+    columns, _ = placed((16, 24), line, [Shard(1)], torch.bfloat16)
+    refused(ValueError, "rounding", lambda: st.AdamW([columns], rounding="stochastic"))
+    st.Muon([columns], rounding="stochastic")  # computes on the whole
+    later = st.AdamW([columns])
+    columns.grad = torch.zeros_like(columns)
+    later.step()
+    later.param_groups[0]["rounding"] = "stochastic"
+    refused(ValueError, "rounding", later.step)
+
+
+def case_narrow_zero():
+    """8 bits and masters within ZeroRedundancyOptimizer, and its checkpoint."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    shapes = [(70, 61), (64, 80), (4099,), (12, 9)]
+    ours, theirs = (parameters(torch.bfloat16, shapes) for _ in range(2))
+    options = {"lr": 1e-2, "state_dtype": "q8_companded", "master": "split"}
+    optimizer = ZeroRedundancyOptimizer(ours, st.AdamW, **options)
+    reference = st.AdamW(theirs, **options)
+    descend(optimizer, ours, 3)
+    descend(reference, theirs, 3)
+    assert all(map(torch.equal, ours, theirs))
+    optimizer.consolidate_state_dict(to=0)
+    box = [optimizer.state_dict() if RANK == 0 else None]
+    dist.broadcast_object_list(box)
+    same_entries(box[0], reference.state_dict())
+    again = [nn.Parameter(p.detach().clone()) for p in ours]
+    resumed = ZeroRedundancyOptimizer(again, st.AdamW, **options)
+    resumed.load_state_dict(box[0])
+    descend(resumed, again, 2, start=3)
+    descend(reference, theirs, 2, start=3)
+    assert all(map(torch.equal, again, theirs))
 
 
 # ---- what it costs

@@ -86,11 +86,16 @@ def to_bitsandbytes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
     optimizer: an `AdamW` of this package with any storage. Moments that are not "q8_dynamic" are
         encoded so, but those of tensors of less than 4096 elements are float32, as there. Masters
-        have no place in it: the parameters go on from the bits that they show.
+        have no place in it: the parameters go on from the bits that they show. DTensor parameters
+        are a ValueError: load their full state dict into an optimizer of plain ones.
     """
+    from ._dtensor import is_dtensor  # which imports this file
+
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    if any(map(is_dtensor, params)):
+        raise ValueError("to_bitsandbytes: the optimizer has DTensor parameters")
     saved = optimizer.state_dict()
     state = {}
-    params = [param for group in optimizer.param_groups for param in group["params"]]
     numbers = [number for group in saved["param_groups"] for number in group["params"]]
     eight_bits = {**storage.OPTIONS, "state_dtype": "q8_dynamic"}
     for param, number in zip(params, numbers):

@@ -23,6 +23,7 @@ from .._structs import Structs
 from . import _storage as storage
 from ._dtensor import (
     box,
+    check_storage,
     counts_here,
     is_dtensor,
     local,
@@ -32,6 +33,7 @@ from ._dtensor import (
 )
 from ._rounds import Item, ReplicatedRound, ShardedRound
 from ._rows import DTYPES, Rows, is_dense, norm_of
+from ._storage import dense
 from ._team import Team, packed_size, step_error, unpack
 from .muon import MuonRows, block_sizes, method_of
 
@@ -233,49 +235,60 @@ class Plan:
 
     # ---- checkpoints
 
-    def keys(self, i: int) -> list[str]:
-        """The state of a matrix that only its owner has."""
-        state, shape = self.state.get(self.items[i][2], {}), self.items[i][2].shape
-        return [
-            k for k, v in state.items() if isinstance(v, Tensor) and v.shape == shape and v.ndim
-        ]
+    def has(self, param: Any) -> bool:
+        """Whether the state of a parameter is on this rank."""
+        owners = [self.owner[i] for i, item in enumerate(self.items) if item[2] is param]
+        return not owners or owners[0] == self.team.me
+
+    def layout(self, i: int) -> tuple[dict, dict]:
+        """What only its owner has of a matrix: {key: type, shape, strides}, the rest."""
+        state: dict = self.state.get(self.items[i][2], {})
+        tensors, rest = {}, {}
+        for key, value in state.items():
+            if not isinstance(value, Tensor):
+                rest[key] = value
+            elif key != "step" and (i not in self.boxes or value.shape == self.items[i][2].shape):
+                value = dense(value)
+                tensors[key] = value.dtype, tuple(value.shape), value.stride()
+        return tensors, rest
 
     def whole_state(self, to: int | None) -> dict:
         """The state as a single process has it, on one rank or on all; DTensors where sharded."""
         whole: dict = defaultdict(dict)
         whole.update({param: dict(state) for param, state in self.state.items()})
         me, items = self.team.me, self.items
-        mine = {
-            i: {key: self.state[items[i][2]][key].dtype for key in self.keys(i)}
-            for i in range(len(items))
-            if self.owner[i] == me
-        }
+        mine = {i: self.layout(i) for i in range(len(items)) if self.owner[i] == me}
         for theirs in self.team.gather_objects(mine):
-            for i, types in theirs.items():
+            for i, (tensors, rest) in theirs.items():
                 param, owner = items[i][2], self.owner[i]
-                for key, dtype in types.items():
+                if rest and (to is None or me in (to, owner)):
+                    whole[param].update(rest)
+                for key, (dtype, *layout) in tensors.items():
                     full = whole[param][key] if owner == me else None
                     if i in self.boxes:
                         part = torch.empty_like(local(param), dtype=dtype).contiguous()
                         self.scatter({} if full is None else {i: full}, {i: part})()
                         whole[param][key] = wrap(part, param)
                     elif to is None or me in (to, owner):
-                        whole[param][key] = self.copied(full, param, dtype, owner, to)
+                        if full is None:
+                            value = torch.empty_strided(*layout, dtype=dtype)
+                        else:
+                            value = dense(full)
+                        self.copy(value, owner, to)
+                        whole[param][key] = value
         return whole
 
-    def copied(
-        self, full: Tensor | None, param: Tensor, dtype: torch.dtype, owner: int, to: int | None
-    ) -> Tensor:
-        """A state tensor of the owner, on all ranks or on one (and the owner)."""
+    def copy(self, value: Tensor, owner: int, to: int | None) -> None:
+        """Copies a state tensor of the owner to all ranks, or to one."""
         team, dist = self.team, torch.distributed
-        value = torch.empty(param.shape, dtype=dtype) if full is None else full.contiguous()
+        # As it lies, since 8-bit blocks are in that order; as bytes, since gloo has no int16.
+        raw = value.detach().as_strided((value.numel(),), (1,)).view(torch.uint8)
         if to is None:
-            dist.broadcast(value, team.ranks[owner], group=team.group)
+            dist.broadcast(raw, team.ranks[owner], group=team.group)
         elif owner != to and team.me == owner:
-            dist.send(value, team.ranks[to], group=team.group)
+            dist.send(raw, team.ranks[to], group=team.group)
         elif owner != to:
-            dist.recv(value, team.ranks[owner], group=team.group)
-        return value if full is None else full
+            dist.recv(raw, team.ranks[owner], group=team.group)
 
     def keep_own(self) -> None:
         """After a whole state was loaded: what the owners need, and nothing else."""
@@ -313,11 +326,10 @@ def make_tables(
     for kind, of in items.items():
         sharded = any(is_dtensor(item[2]) for item in of)
         parted = parted or sharded
-        together = kind is MuonRows and (sharded or optimizer.process_group is not None)
-        for group, name, param in of:
-            if together or is_dtensor(param):
-                check_storage(group, name)
-        if together:
+        for group, name, param in of if sharded else ():
+            if is_dtensor(param):
+                check_storage(group, name, param, kind)
+        if kind is MuonRows and (sharded or optimizer.process_group is not None):
             plan = Plan(optimizer.state, optimizer.process_group, of, not tables, optimizer._plan)
             continue
         kinds: dict[type[Rows], list[Item]] = defaultdict(list)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from . import _storage as storage
 from ._rows import Rows, Stale
 from .adamw import AdamWRows
 
@@ -90,18 +92,74 @@ def counts_here(tensor: Any) -> bool:
     return all(at == 0 for at, placement in places if placement.is_replicate())
 
 
+def is_one_piece(tensor: Any) -> bool:
+    """Whether each rank's part is one piece of the whole tensor's memory."""
+    dims = [p.dim for p in tensor.placements if p.is_shard()]
+    return tensor.is_contiguous() and all(math.prod(tensor.shape[:dim]) <= 1 for dim in dims)
+
+
+def check_storage(
+    group: dict, name: str, param: Any, kind: type[Rows], formats: dict | None = None
+) -> None:
+    """Refuses options, and a loaded state's formats, that parts of a tensor cannot have."""
+    for key in kind.moments:
+        if storage.has_q8(group, key, param):
+            raise ValueError(
+                f"state_dtype: 8 bits for {key} of a DTensor are not supported, since blocks of "
+                f"elements with a scale do not end where parts do; torch.bfloat16 is: {name}"
+            )
+    master = group["master"] or (formats or {}).get("param")
+    if master and param.dtype in storage.NARROW:
+        raise ValueError(
+            f"master {master!r} of a DTensor is not supported; float32 parameters with FSDP2's "
+            f"MixedPrecisionPolicy need none: {name}"
+        )
+    stochastic = group["rounding"] == "stochastic"
+    if stochastic and issubclass(kind, AdamWRows) and not is_one_piece(param):
+        raise ValueError(
+            f"rounding 'stochastic' in AdamW needs DTensors that are contiguous and sharded along "
+            f"their first dimension, not {param.placements}: {name}"
+        )
+
+
+def check_parts(group: dict, kind: type[Rows], formats: dict | None = None) -> None:
+    """`check_storage` of a group's DTensors."""
+    if not group.keys() >= storage.OPTIONS.keys():  # while torch's constructor adds groups
+        return
+    names = group.get("param_names")
+    for i, param in enumerate(group["params"]):
+        if is_dtensor(param):
+            check_storage(group, names[i] if names else f"params[{i}]", param, kind, formats)
+
+
 class LocalAdamWRows(AdamWRows):
     """AdamW on what this rank holds of DTensor parameters. Their state is DTensors, too."""
 
     def __init__(self, state: dict, items: list[tuple[dict, str, Any]]) -> None:
-        self.whole = [param for _, _, param in items]
         self.whole_state = state
         self.known: list[dict] = [{} for _ in items]  # the state as it was left in `whole_state`
         for _, name, param in items:
             if any(placement.is_partial() for placement in param.placements):
                 raise NotImplementedError(f"AdamW does not support partial sums: {name}")
-        parts = [nn.Parameter(local(p), requires_grad=False) for p in self.whole]
+        whole = [param for _, _, param in items]
+        parts = [nn.Parameter(local(p), requires_grad=False) for p in whole]
         super().__init__({}, [(*item[:2], part) for item, part in zip(items, parts)])
+        self.whole = whole
+
+    def configure(self, group: dict) -> dict[str, float]:
+        if group["rounding"] == "stochastic":  # perhaps only since now
+            for name, owner, param in zip(self.names, self.groups, self.whole):
+                if owner is group:
+                    check_storage(group, name, param, AdamWRows)
+        return super().configure(group)
+
+    def describe(self, i: int, buffer: Tensor) -> None:
+        super().describe(i, buffer)
+        whole = self.whole[i]
+        if is_one_piece(whole):
+            part = box(whole, whole.device_mesh.get_coordinate(), self.names[i])
+            first = sum(at.start * step for at, step in zip(part, whole.stride()))
+            self.tensors.columns["first_index"][i] = first
 
     def prepare(self, i: int) -> None:
         whole, part = self.whole[i], self.params[i]

@@ -70,6 +70,7 @@ class Optimizer(torch.optim.Optimizer):
             for key, value in options.items():
                 group.setdefault(key, value)
             self._check_group(group)
+            self._check_parts(group)
 
     def _check_group(self, group: dict) -> None:
         if group.get("capturable"):
@@ -82,9 +83,17 @@ class Optimizer(torch.optim.Optimizer):
         self._tables = None
         try:
             self._check_group(self.param_groups[-1])
+            self._check_parts(self.param_groups[-1])
         except ValueError:
             del self.param_groups[-1]
             raise
+
+    def _check_parts(self, group: dict, formats: dict | None = None) -> None:
+        """Refuses what DTensors cannot have."""
+        if any(type(p) not in (Tensor, Parameter) for p in group["params"]):
+            from ._dtensor import check_parts
+
+            check_parts(group, self._rows_for(group), formats)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.process_group is not None:
@@ -137,6 +146,8 @@ class Optimizer(torch.optim.Optimizer):
                     continue
                 where = f"state_dict['state'][{number!r}], for param_groups[{place}]['params'][{i}]"
                 self._check_state(where, entry, param)
+                one = {**storing, "params": [param], "param_names": [where]}
+                self._check_parts(one, entry.get("format"))
                 if "format" in entry or storing["state_dtype"]:
                     try:
                         ready[param] = states.converted(entry, storing, param)
@@ -160,8 +171,19 @@ class Optimizer(torch.optim.Optimizer):
 
     def master(self, param: Tensor) -> Tensor:
         """The float32 value of a parameter, with what its master keeps beyond the parameter's own
-        bits; without a master, the parameter as float32. A copy."""
+        bits; without a master, the parameter as float32. A copy.
+
+        Where ranks share matrices: of a 16-bit one on the rank that computes it, or after
+        `consolidate_state_dict` on the rank that has the state; on the others RuntimeError.
+        """
         state = self.state.get(param, {})
+        plan = self._planned() if param.dtype in storage.NARROW else None
+        if plan is not None and not plan.has(param):
+            if self._whole is None or self._whole[0] not in (None, plan.team.me):
+                raise RuntimeError(
+                    "the master of this parameter is on another rank: call consolidate_state_dict()"
+                )
+            state = self._whole[1].get(param, {})
         kind = state.get("format", {}).get("param")
         if kind is None:
             return param.detach().to(torch.float32, copy=True)
@@ -304,8 +326,9 @@ class Optimizer(torch.optim.Optimizer):
                 items.setdefault(self._rows_for(group), []).append((group, name, param))
         self._tables = self._make_tables(items)
         places = {id(param): place for place, param in reversed(list(enumerate(params)))}
-        for table in self._tables:  # a parameter's random numbers are those of its place
-            streams = [places.get(id(param), 0) for param in table.params]
+        shared = self._plan.tables if self._plan is not None else []
+        for table in self._tables + shared:  # a parameter's random numbers are those of its place
+            streams = [places[id(param)] for param in table.whole]
             table.tensors.columns["random_stream"][:] = streams
         self._seen_groups, self._seen_params = list(groups), params
         self._seen_states = list(self.state.values())
@@ -315,6 +338,7 @@ class Optimizer(torch.optim.Optimizer):
         self._items = list(chain.from_iterable(items.values()))
         self._shared = self.process_group is not None
         if not self._shared and all(type(p) in (Tensor, Parameter) for _, _, p in self._items):
+            self._plan = None
             return [kind(self.state, rows) for kind, rows in items.items()]
         from ._distributed import make_tables
 

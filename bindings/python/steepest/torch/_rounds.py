@@ -96,6 +96,7 @@ class ShardedRound(Round):
                 stands_for[full] = param
                 rows.append((group, name, full))
             self.rows = MuonRows(States(plan.state, stands_for), rows)
+            self.rows.whole = [plan.items[i][2] for i in self.mine]
             self.release()
 
     def release(self) -> None:

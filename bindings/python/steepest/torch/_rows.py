@@ -130,6 +130,7 @@ class Rows:
         self.groups = [group for group, _, _ in items]
         self.names = [name for _, name, _ in items]
         self.params = [param for _, _, param in items]
+        self.whole: list[Any] = self.params  # the optimizer's parameters, for which `params` stand
         self.states: list[Any] = [None] * count
         self.watched: list[list[str]] = [[]] * count  # the state tensors that the struct points to
         self.versions: dict[int, int] = {}  # of parameters with a float32 master, as we left them

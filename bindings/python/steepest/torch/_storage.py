@@ -95,12 +95,17 @@ def check_options(group: dict, keys: tuple[str, ...]) -> None:
         raise ValueError("amsgrad=True: exp_avg_sq cannot have 8 bits")
 
 
+def has_q8(group: dict, key: str, param: Tensor) -> bool:
+    """Whether a new moment of `param` gets 8 bits."""
+    return _pick(group["state_dtype"], key) in Q8 and param.numel() >= MIN_Q8
+
+
 def moment_format(group: dict, key: str, param: Tensor) -> Any:
     """The torch.dtype or the name of the 8-bit format that a new moment of `param` gets."""
     wanted = _pick(group["state_dtype"], key)
     if wanted is None:
         return param.dtype
-    if wanted in Q8 and param.numel() < MIN_Q8:
+    if wanted in Q8 and not has_q8(group, key, param):
         return torch.float32
     if param.dtype == torch.float64 and wanted != torch.float64:
         raise TypeError(f"state_dtype {wanted}: a float64 parameter has float64 moments")
