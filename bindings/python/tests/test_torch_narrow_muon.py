@@ -143,21 +143,3 @@ def test_muon_and_adamw_together():
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         st.Muon(parameters(torch.float32, SHAPES), **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"state_dtype": "q8_dynamic"},
-            "8-bit state_dtype of parameters that several ranks share: w",
-        ),
-        ({"master": "split"}, "master of parameters that several ranks"),
-        ({"rounding": "stochastic"}, "stochastic rounding of parameters that several ranks"),
-    ],
-)
-def test_ranks_that_share_matrices_have_wide_storage(options, message):
-    optimizer = st.Muon([("w", *parameters(BF16, [(8, 8)]))], **options)
-    optimizer.process_group = object()
-    with pytest.raises(ValueError, match=message):
-        descend(optimizer, optimizer.param_groups[0]["params"], 1)

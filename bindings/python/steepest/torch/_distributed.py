@@ -20,7 +20,6 @@ from torch.autograd.graph import increment_version
 from .. import _c
 from .._shares import muon_flops, owners
 from .._structs import Structs
-from . import _storage as storage
 from ._dtensor import (
     box,
     check_storage,
@@ -304,18 +303,6 @@ class Plan:
 
 
 # ---- what the optimizers call
-
-
-def check_storage(group: dict, name: str) -> None:
-    """Parts of tensors have neither blocks of their own nor a place in the random numbers."""
-    eight = any(option in storage.Q8 for option in storage.formats_of(group))
-    for wrong, option in (
-        (eight, "8-bit state_dtype"),
-        (group["master"] is not None, "master"),
-        (group["rounding"] == "stochastic", "stochastic rounding"),
-    ):
-        if wrong:
-            raise ValueError(f"{option} of parameters that several ranks share: {name}")
 
 
 def make_tables(

@@ -58,14 +58,6 @@ def _pick(option: Any, key: str) -> Any:
     return option[PLACES[key]] if isinstance(option, (tuple, list)) else option
 
 
-def formats_of(group: dict) -> list[Any]:
-    """What `state_dtype` asks for, of all moments."""
-    option = group["state_dtype"]
-    if isinstance(option, dict):
-        return list(option.values())
-    return list(option) if isinstance(option, (tuple, list)) else [option]
-
-
 def check_options(group: dict, keys: tuple[str, ...]) -> None:
     """Refuses values of the storage options that make no sense for moments of these names."""
     option = group["state_dtype"]
