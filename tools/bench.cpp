@@ -113,9 +113,8 @@ std::vector<job> jobs_for(const options& o) {
   if (all > 1) threads.push_back(all);
   std::vector<job> jobs;
   for (const int t : threads) {
-    for (const bench::adamw_mix& types : bench::adamw_mixes) {
+    for (const bench::adamw_mix& types : bench::usual_mixes) {
       const std::string name = types.name;
-      if (name != "f32" && name != "bf16,m,v:f32" && name != "bf16" && name != "f64") continue;
       const int64_t bytes = bench::adamw_workload{&types, 1, o.elements, t, false}.bytes();
       if (!bench::memory_suffices(bytes))
         throw failure(exit_usage, text("--elements %lld: there is not enough memory",

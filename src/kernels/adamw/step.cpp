@@ -44,8 +44,9 @@ adamw_constants<T> constants(const steepest_adamw_config& config, double grad_fa
   return k;
 }
 
-constexpr steepest_dtype f32 = STEEPEST_F32, f64 = STEEPEST_F64, bf16_type = STEEPEST_BF16,
-                         f16_type = STEEPEST_F16, companded = STEEPEST_Q8_COMPANDED;
+constexpr steepest_dtype f32_type = STEEPEST_F32, f64_type = STEEPEST_F64,
+                         bf16_type = STEEPEST_BF16, f16_type = STEEPEST_F16,
+                         companded = STEEPEST_Q8_COMPANDED;
 
 // In the order of adamw_mix.
 constexpr struct {
@@ -53,25 +54,25 @@ constexpr struct {
   int32_t residual = STEEPEST_RESIDUAL_NONE;
   bool stochastic = false;
 } own_kernels[] = {
-    {f32, f32, f32, f32},
-    {f64, f64, f64, f64},
-    {f32, bf16_type, f32, f32},
-    {f32, f16_type, f32, f32},
-    {bf16_type, bf16_type, f32, f32},
-    {f16_type, f16_type, f32, f32},
+    {f32_type, f32_type, f32_type, f32_type},
+    {f64_type, f64_type, f64_type, f64_type},
+    {f32_type, bf16_type, f32_type, f32_type},
+    {f32_type, f16_type, f32_type, f32_type},
+    {bf16_type, bf16_type, f32_type, f32_type},
+    {f16_type, f16_type, f32_type, f32_type},
     {bf16_type, bf16_type, bf16_type, bf16_type},
     {f16_type, f16_type, f16_type, f16_type},
-    {bf16_type, bf16_type, bf16_type, f32},
-    {bf16_type, f32, f32, f32},
-    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_LOW16},
-    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NEAREST16},
+    {bf16_type, bf16_type, bf16_type, f32_type},
+    {bf16_type, f32_type, f32_type, f32_type},
+    {bf16_type, bf16_type, f32_type, f32_type, STEEPEST_RESIDUAL_LOW16},
+    {bf16_type, bf16_type, f32_type, f32_type, STEEPEST_RESIDUAL_NEAREST16},
     {bf16_type, bf16_type, bf16_type, bf16_type, STEEPEST_RESIDUAL_NONE, true},
-    {bf16_type, bf16_type, f32, f32, STEEPEST_RESIDUAL_NONE, true},
-    {f32, f32, companded, companded},
-    {f32, bf16_type, companded, companded},
+    {bf16_type, bf16_type, f32_type, f32_type, STEEPEST_RESIDUAL_NONE, true},
+    {f32_type, f32_type, companded, companded},
+    {f32_type, bf16_type, companded, companded},
     {bf16_type, bf16_type, companded, companded},
-    {f32, f32, companded, companded, STEEPEST_RESIDUAL_NONE, true},
-    {f32, bf16_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
+    {f32_type, f32_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
+    {f32_type, bf16_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
     {bf16_type, bf16_type, companded, companded, STEEPEST_RESIDUAL_NONE, true},
 };
 static_assert(std::size(own_kernels) == adamw_staged);
@@ -89,8 +90,8 @@ bool rounds_at_random(const adamw_buffers& b, uint64_t flags) {
 }  // namespace
 
 adamw_mix adamw_mix_of(const adamw_buffers& b, const adamw_prepared& prepared) {
-  const bool any_f64 = b.param_dtype == f64 || b.grad_dtype == f64 || b.exp_avg_dtype == f64 ||
-                       b.exp_avg_sq_dtype == f64;
+  const bool any_f64 = b.param_dtype == f64_type || b.grad_dtype == f64_type ||
+                       b.exp_avg_dtype == f64_type || b.exp_avg_sq_dtype == f64_type;
   const bool stochastic = rounds_at_random(b, prepared.flags);
   const bool narrow =
       b.residual_kind != STEEPEST_RESIDUAL_NONE || stochastic || is_q8(b.exp_avg_dtype);
