@@ -415,8 +415,8 @@ STEEPEST_API steepest_status steepest_adamw_tensor_init(void* tensor, size_t str
  * that type to what is stored. (A plain step with both moments Q8_COMPANDED forms the codes'
  * quotients to 2^-14: a value within 1 % of a code from the middle between two may take either.
  * With STEEPEST_FLAG_CONSISTENT it takes the nearer one. In a plain step of the last three mixes of
- * the first table the update's term of 4 ulp is one of 6: nothing against that half ulp. Flags other
- * than MAXIMIZE, and eps = 0, keep to 4.)
+ * the first table the update's term of 4 ulp is one of 6: nothing against that half ulp. Flags
+ * other than MAXIMIZE, and eps = 0, keep to 4.)
  * Two warnings:
  *   - Keep exp_avg_sq in F32 unless beta2 is small or STOCHASTIC_ROUNDING is set. BF16 has 8 bits
  *     of precision: at beta2 = 0.999 one step's decay of 0.1 % is below half an ulp, rounding to
