@@ -56,6 +56,7 @@ def row(benchmark):
         with_quartiles(benchmark, "stream"),
         with_quartiles(benchmark, "naive"),
         with_quartiles(benchmark, "without_stats"),
+        with_quartiles(benchmark, "f32"),
     ]
 
 
@@ -100,6 +101,7 @@ HEADERS = [
     "speed / stream (quartiles)",
     "speed / naive (quartiles)",
     "speed / without stats",
+    "speed / f32",
 ]
 
 
