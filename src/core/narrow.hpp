@@ -131,7 +131,7 @@ struct q8_map {
 };
 
 namespace q8_detail {
-inline constexpr double powers[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
+static constexpr double powers[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
 
 constexpr float at_least(double x) {
   const auto nearest = static_cast<float>(x);
@@ -179,7 +179,8 @@ constexpr q8_map make_map(bool is_signed) {
 }
 }  // namespace q8_detail
 
-inline constexpr q8_map q8_signed_map = q8_detail::make_map(true);
-inline constexpr q8_map q8_unsigned_map = q8_detail::make_map(false);
+// Each unit has its own copy: a shared one would be a weak symbol in the units of ISA levels.
+static constexpr q8_map q8_signed_map = q8_detail::make_map(true);
+static constexpr q8_map q8_unsigned_map = q8_detail::make_map(false);
 
 }  // namespace steepest
