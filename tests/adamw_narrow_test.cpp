@@ -107,16 +107,6 @@ class context_cache {
   std::map<std::pair<steepest_isa, std::int32_t>, context_pointer> contexts_;
 };
 
-void expect_about_same(const steepest_step_stats& a, const steepest_step_stats& b) {
-  const auto near = [](double x, double y) { EXPECT_NEAR(x, y, 2e-6 * std::abs(y)); };
-  near(a.update_rms, b.update_rms);
-  near(a.grad_rms, b.grad_rms);
-  near(a.momentum_rms, b.momentum_rms);
-  near(a.param_rms, b.param_rms);
-  EXPECT_EQ(a.nonfinite, b.nonfinite);
-  EXPECT_EQ(a.status, b.status);
-}
-
 bool possible(const storage& k, std::uint64_t flags) {
   if ((flags & STEEPEST_ADAMW_AMSGRAD) != 0 && has_blocks(k.exp_avg_sq)) return false;
   return (flags & STEEPEST_ADAMW_EMIT_DELTA) == 0 ||

@@ -32,4 +32,15 @@ void expect_rest_unchanged(const steepest_adamw_config& config, const adamw_arra
                          : same_bits(before.delta, after.delta));
 }
 
+// Statistics of the same step by another kernel, whose sums are rounded elsewhere.
+inline void expect_about_same(const steepest_step_stats& a, const steepest_step_stats& b) {
+  const auto near = [](double x, double y) { EXPECT_NEAR(x, y, 2e-6 * std::abs(y)); };
+  near(a.update_rms, b.update_rms);
+  near(a.grad_rms, b.grad_rms);
+  near(a.momentum_rms, b.momentum_rms);
+  near(a.param_rms, b.param_rms);
+  EXPECT_EQ(a.nonfinite, b.nonfinite);
+  EXPECT_EQ(a.status, b.status);
+}
+
 }  // namespace steepest_test

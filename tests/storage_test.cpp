@@ -123,16 +123,6 @@ void expect_about_rounded_f32_step(const mix& t, const adamw_arrays<float>& befo
   expect_rounded(*t.param, narrow.param.values(), wide.param, of_param);
 }
 
-void expect_about_same(const steepest_step_stats& a, const steepest_step_stats& b) {
-  const auto near = [](double x, double y) { EXPECT_NEAR(x, y, 2e-6 * std::abs(y)); };
-  near(a.update_rms, b.update_rms);
-  near(a.grad_rms, b.grad_rms);
-  near(a.momentum_rms, b.momentum_rms);
-  near(a.param_rms, b.param_rms);
-  EXPECT_EQ(a.nonfinite, b.nonfinite);
-  EXPECT_EQ(a.status, b.status);
-}
-
 void expect_rounded_f32_step(steepest_context* context, const mix& t,
                              const steepest_adamw_config& config, std::size_t count,
                              random_source& random) {

@@ -63,8 +63,7 @@ struct companded_adamw {
   }
 
   // to_scale16 on one lane per group (upwards where values are rounded by chance), and what becomes
-  // of it. False where it had to be lowered to
-  // the largest scale.
+  // of it. False where it had to be lowered to the largest scale.
   static bool store_scales(const uint32_t* of, scale16* scales, float* to) {
     group_words largest;
     __builtin_memcpy(&largest, of, sizeof largest);
