@@ -154,8 +154,9 @@ class contest {
     if (threads_ > 1) std::this_thread::sleep_for(std::chrono::milliseconds(rest_));
     // What fits the caches shall be there, and the side's own threads awake: on a virtual machine
     // waking another core takes milliseconds.
+    const double warm_up = std::max(5e-3, 1e-3 * rest_);
     if (threads_ > 1)
-      for (double elapsed = 0; elapsed < 5e-3;) elapsed += seconds_for(one.run, one.calls);
+      for (double elapsed = 0; elapsed < warm_up;) elapsed += seconds_for(one.run, one.calls);
     else if (one.calls > 1)
       one.run();
     const double calls = static_cast<double>(one.calls);

@@ -243,7 +243,8 @@ steepest_status gram_of(steepest_context& context, const Operands& operands, int
     const int64_t to = std::min(from + step, length);
     if (x != nullptr) {
       // Moving an element costs some ten operations.
-      const double moves = 10.0 * static_cast<double>(s.rows) * static_cast<double>(to - from);
+      const double moves =
+          10.0 * static_cast<double>(s.rows) * static_cast<double>((to - from) * in_word);
       const int64_t strips = tall ? (to - from) * in_word / w : s.panels;
       const auto status = for_each_unit(context, strips, moves, [&](int64_t i, int32_t) {
         if (!tall)
