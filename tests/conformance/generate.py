@@ -24,6 +24,7 @@ from formulas import (
     singular_entropy,
     update_rms_second_order,
 )
+from narrow_cases import master_cases, moment_cases, q8_cases
 
 HERE = pathlib.Path(__file__).parent
 ADAMW_INIT = {
@@ -446,6 +447,10 @@ FILES = {
     "muon.json": muon_cases,
     "schedule.json": schedule_cases,
     "diagnostics.json": diagnostics_cases,
+    "q8_dynamic.json": lambda: q8_cases("Q8_DYNAMIC"),
+    "q8_companded.json": lambda: q8_cases("Q8_COMPANDED"),
+    "narrow_masters.json": master_cases,
+    "narrow_moments.json": moment_cases,
 }
 
 
