@@ -119,7 +119,7 @@ def expect_short(values, tolerance):
             return x
         if tolerance:
             x = float(f"{x:.12g}")
-        return int(x) if x == int(x) else x
+        return int(x) if abs(x) < 2**31 and x == int(x) else x
 
     result["values"] = [short(x, t) for x, t in zip(result["values"], tolerance)]
     if len(set(result["tolerance"])) == 1:
