@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
                        help="of the model: parameters, gradients, activations")  # fmt: skip
     group.add_argument("--state-dtype", choices=STATES, nargs="+", metavar="TYPE",
-                       help=f"of moments: one of {', '.join(STATES)}; for AdamW also two, of the "
-                       "first and the second moment")  # fmt: skip
+                       help=f"of moments: one of {', '.join(STATES)}; or two, of the first and "
+                       "AdamW's second moment")  # fmt: skip
     group.add_argument("--master", choices=MASTERS, help="more bits of bfloat16 parameters")
     group.add_argument("--rounding", choices=("nearest", "stochastic"), default="nearest",
                        help="of what is stored in bfloat16 or 8 bits")  # fmt: skip
@@ -36,8 +36,6 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error("--state-dtype, --master and --rounding need --optimizer adamw or muon")
     if states and len(states) > 2:
         parser.error("--state-dtype takes one type or two")
-    if states and len(states) == 2 and "muon" in ours:
-        parser.error("--state-dtype with two types is AdamW's alone, and --optimizer has muon")
     if master and options.dtype != "bfloat16":
         parser.error(f"--master {master} needs --dtype bfloat16")
     # Parameters are rounded by chance if they have no master or one of 8 more bits.
