@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the *.json beside it (README.md describes them): the cases. formulas.py has the formulas,
-formats.py the format; narrow.py and narrow_cases.py are for narrow storage. With --check nothing is written: the cases are made anew and compared with
-the files, as compare.py says; the status is 1 if one differs."""
+formats.py the format; narrow.py and narrow_cases.py are for narrow storage. With --check nothing is
+written: the cases are made anew and compared with the files, as compare.py says; the status is 1 if
+one differs."""
 
 import json
 import pathlib
