@@ -31,6 +31,9 @@ numbers list(const json& values) {
 
 constexpr double gap = 7;
 
+// Types of codes, residuals and scales, by negative numbers that no storage type has.
+enum : steepest_dtype { u8 = -1, i8 = -2, u16 = -3, i16 = -4 };
+
 // A buffer as the case lays it out, with sevens in the gaps between rows.
 struct array {
   steepest_dtype dtype = 0;
@@ -41,15 +44,23 @@ struct array {
     static const std::map<std::string, steepest_dtype> types = {{"F32", STEEPEST_F32},
                                                                 {"F64", STEEPEST_F64},
                                                                 {"BF16", STEEPEST_BF16},
-                                                                {"F16", STEEPEST_F16}};
+                                                                {"F16", STEEPEST_F16},
+                                                                {"U8", u8},
+                                                                {"I8", i8},
+                                                                {"U16", u16},
+                                                                {"I16", i16}};
     dtype = types.at(given.at("dtype"));
     const json values = given.value("values", json::array());
-    rows = arguments.value("rows", std::int64_t{1});
     const auto size = static_cast<std::int64_t>(values.size());
     cols = arguments.value("cols", arguments.value("count", size));
+    rows = arguments.value("rows", std::int64_t{1});
+    if (given.contains("count")) {  // a vector with a length of its own
+      cols = given.at("count").get<std::int64_t>();
+      rows = 1;
+    }
     ld = given.value("ld", cols);
     bytes.resize(static_cast<std::size_t>(rows * ld * element()));
-    const bool bits = element() == 2;
+    const bool bits = dtype == STEEPEST_BF16 || dtype == STEEPEST_F16;
     for (std::int64_t i = 0; i < rows * ld; ++i) set(i, gap);
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t place = i / cols * ld + i % cols;
@@ -62,10 +73,18 @@ struct array {
     }
   }
 
-  std::int64_t element() const { return dtype == STEEPEST_F64 ? 8 : dtype == STEEPEST_F32 ? 4 : 2; }
+  std::int64_t element() const {
+    if (dtype == u8 || dtype == i8) return 1;
+    return dtype == STEEPEST_F64 ? 8 : dtype == STEEPEST_F32 ? 4 : 2;
+  }
 
   void set(std::int64_t i, double value) {
     void* const to = &bytes[static_cast<std::size_t>(i * element())];
+    if (dtype < 0) {
+      const auto whole = static_cast<std::int32_t>(value);  // little-endian, like the formats
+      std::memcpy(to, &whole, static_cast<std::size_t>(element()));
+      return;
+    }
     const auto single = static_cast<float>(value);
     // Of the 16-bit types only the seven between the rows.
     const std::uint16_t seven = dtype == STEEPEST_BF16 ? 0x40e0 : 0x4700;
@@ -85,6 +104,10 @@ struct array {
     switch (dtype) {
       case STEEPEST_F64: std::memcpy(&value, from, 8); return value;
       case STEEPEST_F32: std::memcpy(&single, from, 4); return static_cast<double>(single);
+      case u8: return *static_cast<const std::uint8_t*>(from);
+      case i8: return *static_cast<const std::int8_t*>(from);
+      case u16: std::memcpy(&bits, from, 2); return bits;
+      case i16: std::memcpy(&bits, from, 2); return static_cast<std::int16_t>(bits);
       default: std::memcpy(&bits, from, 2);
     }
     if (dtype == STEEPEST_BF16)
@@ -126,6 +149,12 @@ const std::map<std::string, std::int32_t>& constants() {
                                                              NAMED(COEF_, YOU),
                                                              NAMED(, F32),
                                                              NAMED(, F64),
+                                                             NAMED(, Q8_DYNAMIC),
+                                                             NAMED(, Q8_COMPANDED),
+                                                             NAMED(RESIDUAL_, LOW16),
+                                                             NAMED(RESIDUAL_, NEAREST16),
+                                                             NAMED(RESIDUAL_, NEAREST8),
+                                                             NAMED(RESIDUAL_, KAHAN),
                                                              NAMED(MOMENTUM_, CLASSIC),
                                                              NAMED(SCALE_, MATCH_RMS),
                                                              NAMED(SCALE_, EXACT_RMS),
@@ -186,6 +215,16 @@ results step_results(const steepest_step_stats& stats, std::int32_t skipped) {
           {"skipped", {static_cast<double>(skipped)}}};
 }
 
+// What both steps have of narrow storage but the state.
+template <class Tensor>
+void attach_narrow(const json& arguments, arrays& buffers, Tensor& tensor) {
+  set(arguments, "random_stream", tensor.random_stream);
+  set(arguments, "first_index", tensor.first_index);
+  constant(arguments, "residual_kind", "RESIDUAL_", tensor.residual_kind);
+  attach(buffers, "residual", tensor.residual);
+  attach(buffers, "param_copy", tensor.param_copy, &tensor.param_copy_dtype);
+}
+
 results adamw(const json& arguments, arrays& buffers) {
   steepest_adamw_config config = STEEPEST_ADAMW_CONFIG_INIT;
   set(arguments, "lr", config.lr);
@@ -195,13 +234,15 @@ results adamw(const json& arguments, arrays& buffers) {
   set(arguments, "weight_decay", config.weight_decay);
   set(arguments, "grad_scale", config.grad_scale);
   set(arguments, "step", config.step);
+  set(arguments, "seed", config.seed);
   flags(arguments,
         {{"AMSGRAD", STEEPEST_ADAMW_AMSGRAD},
          {"MAXIMIZE", STEEPEST_ADAMW_MAXIMIZE},
          {"COUPLED_L2", STEEPEST_ADAMW_COUPLED_L2},
          {"CAUTIOUS_DECAY", STEEPEST_ADAMW_CAUTIOUS_DECAY},
          {"SKIP_NONFINITE", STEEPEST_ADAMW_SKIP_NONFINITE},
-         {"EMIT_DELTA", STEEPEST_ADAMW_EMIT_DELTA}},
+         {"EMIT_DELTA", STEEPEST_ADAMW_EMIT_DELTA},
+         {"STOCHASTIC_ROUNDING", STEEPEST_ADAMW_STOCHASTIC_ROUNDING}},
         config.flags);
   steepest_adamw_tensor tensor = STEEPEST_ADAMW_TENSOR_INIT;
   set(arguments, "count", tensor.count);
@@ -211,6 +252,11 @@ results adamw(const json& arguments, arrays& buffers) {
   attach(buffers, "exp_avg_sq", tensor.exp_avg_sq, &tensor.exp_avg_sq_dtype);
   attach(buffers, "max_exp_avg_sq", tensor.max_exp_avg_sq);
   attach(buffers, "delta", tensor.delta, &tensor.delta_dtype);
+  constant(arguments, "exp_avg_dtype", "", tensor.exp_avg_dtype);
+  constant(arguments, "exp_avg_sq_dtype", "", tensor.exp_avg_sq_dtype);
+  attach(buffers, "exp_avg_scales", tensor.exp_avg_scales);
+  attach(buffers, "exp_avg_sq_scales", tensor.exp_avg_sq_scales);
+  attach_narrow(arguments, buffers, tensor);
   std::int32_t skipped = 0;
   config.skipped = &skipped;
   steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
@@ -268,6 +314,9 @@ results muon(const json& arguments, arrays& buffers) {
   attach(buffers, "grad", tensor.grad, &tensor.grad_dtype, &tensor.grad_ld);
   attach(buffers, "momentum", tensor.momentum, &tensor.momentum_dtype, &tensor.momentum_ld);
   attach(buffers, "delta", tensor.delta, &tensor.delta_dtype, &tensor.delta_ld);
+  constant(arguments, "momentum_dtype", "", tensor.momentum_dtype);
+  attach(buffers, "momentum_scales", tensor.momentum_scales);
+  attach_narrow(arguments, buffers, tensor);
   std::int32_t skipped = 0;
   config.skipped = &skipped;
   steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
@@ -383,6 +432,29 @@ results value(const std::string& function, const json& arguments, arrays& buffer
   return {};
 }
 
+results q8(const std::string& function, const json& arguments, arrays& buffers) {
+  steepest_dtype dtype = 0;
+  constant(arguments, "dtype", "", dtype);
+  const auto count = arguments.at("count").get<std::int64_t>();
+  const auto is_signed = arguments.value("is_signed", 0);
+  if (function == "q8_scales") {
+    std::int64_t scales = 0, bytes = 0;
+    EXPECT_OK(steepest_q8_scales(dtype, count, &scales, &bytes));
+    return {{"scales", {static_cast<double>(scales)}},
+            {"scale_bytes", {static_cast<double>(bytes)}}};
+  }
+  std::uint8_t* const codes = buffers.at("codes").bytes.data();
+  void* const scales = buffers.at("scales").bytes.data();
+  void* const values = buffers.at("values").bytes.data();
+  if (function == "q8_encode")
+    EXPECT_OK(steepest_q8_encode(nullptr, dtype, is_signed, count, static_cast<float*>(values),
+                                 codes, scales));
+  else
+    EXPECT_OK(steepest_q8_decode(nullptr, dtype, is_signed, count, codes, scales,
+                                 static_cast<float*>(values)));
+  return {};
+}
+
 void expect_agreement(const std::string& name, const numbers& got, const json& expected) {
   const numbers values = list(expected.at("values")), tolerances = list(expected.at("tolerance"));
   ASSERT_EQ(got.size(), values.size()) << name;
@@ -403,10 +475,11 @@ void run(const json& one) {
   for (const auto& [name, given] : given_arrays.items())
     buffers.emplace(name, array(given, arguments));
   const arrays before = buffers;
-  const results scalars = function == "adamw_step"  ? adamw(arguments, buffers)
-                          : function == "muon_step" ? muon(arguments, buffers)
-                          : function == "msign"     ? msign(arguments, buffers)
-                                                    : value(function, arguments, buffers);
+  const results scalars = function == "adamw_step"      ? adamw(arguments, buffers)
+                          : function == "muon_step"     ? muon(arguments, buffers)
+                          : function == "msign"         ? msign(arguments, buffers)
+                          : function.starts_with("q8_") ? q8(function, arguments, buffers)
+                                                        : value(function, arguments, buffers);
   for (const auto& [name, expected] : one.at("expected").items()) {
     const auto buffer = buffers.find(name);
     expect_agreement(name, buffer != buffers.end() ? buffer->second.dense() : scalars.at(name),
@@ -435,7 +508,9 @@ TEST_P(conformance, vectors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(files, conformance,
-                         testing::Values("adamw", "msign", "muon", "schedule", "diagnostics"),
+                         testing::Values("adamw", "msign", "muon", "schedule", "diagnostics",
+                                         "q8_dynamic", "q8_companded", "narrow_masters",
+                                         "narrow_moments"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -2,6 +2,7 @@
 """Alternating whole processes of a peer and of ours: what the scripts beside this one share."""
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -72,6 +73,16 @@ def compare(their_command, our_command, options):
             results[side].append(measure(commands[side], options))
     theirs, ours = ([r["seconds"] for r in side] for side in results)
     return compared(theirs, ours, results[0][0], results[1][0])
+
+
+def compare_workers(script, case, threads, options):
+    """compare() with both sides in processes of `script`, which gets --worker [case, side]."""
+    commands = []
+    for side in ("theirs", "ours"):
+        work = json.dumps([dataclasses.asdict(case), side])
+        command = [sys.executable, script, "--worker", work, "--threads", str(threads)]
+        commands.append([*command, f"--seconds={options.seconds}"])
+    return compare(*commands, options)
 
 
 def compared(theirs, ours, their_first, our_first):

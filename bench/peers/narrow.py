@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import resource
-import sys
 
 import alternate
 
@@ -81,12 +80,7 @@ def main():
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
     def compare(case, threads):
-        commands = []
-        for side in ("theirs", "ours"):
-            work = json.dumps([dataclasses.asdict(case), side])
-            command = [sys.executable, __file__, "--worker", work, "--threads", str(threads)]
-            commands.append([*command, f"--seconds={options.seconds}"])
-        return alternate.compare(*commands, options)
+        return alternate.compare_workers(__file__, case, threads, options)
 
     def memory(result):
         sides = [result[side] for side in ("their_first", "our_first")]

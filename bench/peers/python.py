@@ -9,7 +9,6 @@ Adapters stand for LoRA: 1,000 small matrices, (8, n) and (n, 8) in turn. Whole 
 import dataclasses
 import json
 import os
-import sys
 
 import alternate
 
@@ -142,12 +141,7 @@ def main():
     os.environ["PYTHONPATH"] = str(alternate.BENCH.parent / "bindings" / "python")
 
     def compare(case, threads):
-        commands = []
-        for side in ("theirs", "ours"):
-            work = json.dumps([dataclasses.asdict(case), side])
-            command = [sys.executable, __file__, "--worker", work, "--threads", str(threads)]
-            commands.append([*command, f"--seconds={options.seconds}"])
-        return alternate.compare(*commands, options)
+        return alternate.compare_workers(__file__, case, threads, options)
 
     def errors(result):
         shown = (result[side]["error"] for side in ("their_first", "our_first"))

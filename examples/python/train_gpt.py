@@ -4,6 +4,7 @@
     python train_gpt.py --optimizer adamw                      # writes adamw-0.csv and figure.png
     python train_gpt.py --optimizer muon --steps 1000 --resume # goes on where it was interrupted
     python train_gpt.py --optimizer torch-adamw adamw torch-muon muon --seeds 0 1 2
+    python train_gpt.py --optimizer adamw --dtype bfloat16 --master split --state-dtype q8_companded
     python train_gpt.py --plot torch-adamw-*.csv muon-*.csv --output all.png
 
 Several optimizers train side by side: in turn one step of each, on the same batch, so that
@@ -20,6 +21,7 @@ import math
 import time
 from pathlib import Path
 
+import storage
 import torch
 import training_figure
 from gpt import GPT, draw, load_text
@@ -31,7 +33,8 @@ EVALUATE_EVERY, SAVE_EVERY = 25, 100
 MAX_GRAD_NORM = 1.0
 
 
-def make_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(name: str, model: GPT, lr: float, stored: dict) -> list[torch.optim.Optimizer]:
+    """`stored`: the options of Steepest's optimizers that say how."""
     options = {"lr": lr, "weight_decay": 0.1}
     betas = (0.9, 0.95)
     if name == "torch-adamw":
@@ -39,7 +42,13 @@ def make_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimi
 
     import steepest.torch
 
-    ours = {"betas": betas, "track_stats": True, "max_grad_norm": MAX_GRAD_NORM, **options}
+    ours = {
+        "betas": betas,
+        "track_stats": True,
+        "max_grad_norm": MAX_GRAD_NORM,
+        **options,
+        **stored,
+    }
     if name == "adamw":
         return [steepest.torch.AdamW(model.named_parameters(), **ours)]
     if name == "muon":
@@ -74,12 +83,14 @@ class Run:
 
     def __init__(self, name: str, seed: int, symbols: int, options: argparse.Namespace) -> None:
         self.options = options
-        self.name = f"{name}-{seed}"
+        self.name = f"{storage.label(name, options)}-{seed}"
         self.clips_itself = not name.startswith("torch-")  # max_grad_norm
         torch.manual_seed(seed)
         self.model = GPT(symbols, options.context, options.width, options.layers, options.heads)
+        self.model.to(getattr(torch, options.dtype))
         self.params = list(self.model.parameters())
-        self.optimizers = make_optimizers(name, self.model, options.lr)
+        stored = storage.arguments(options, seed)
+        self.optimizers = make_optimizers(name, self.model, options.lr, stored)
         self.generator = torch.Generator().manual_seed(seed)  # of the batches
         self.seconds = self.optimizer_seconds = 0.0
         self.rows: list[list[float]] = []
@@ -190,7 +201,9 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path(), help="where results are written")
     parser.add_argument("--plot", type=Path, nargs="+", metavar="CSV", help="only draw these runs")
     parser.add_argument("--output", type=Path, help="the figure, DIRECTORY/figure.png if not given")
+    storage.add_arguments(parser)
     options = parser.parse_args()
+    storage.check(parser, options)
     if options.threads:
         torch.set_num_threads(options.threads)
     options.directory.mkdir(parents=True, exist_ok=True)

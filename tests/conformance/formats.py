@@ -23,7 +23,10 @@ def bits_to_f64(dtype, bits):
 
 
 class Stored:
-    """An input array: values rounded to their storage type; `.exact` is what is stored."""
+    """An input array: values rounded to their storage type; `.exact` is what is stored, `.error`
+    how far the library may be from that when it reads it."""
+
+    error = 0.0
 
     def __init__(self, dtype, values, ld=None):
         values = np.asarray(values, np.float64)
@@ -56,8 +59,29 @@ class Stored:
         return result
 
 
-def output(dtype, ld=None):
-    return {"dtype": dtype} if ld is None else {"dtype": dtype, "ld": ld}
+class Integers:
+    """An array of codes, residuals or scales: U8, I8, U16 or I16."""
+
+    def __init__(self, dtype, values):
+        self.dtype, self.data = dtype, np.asarray(values)
+
+    def json(self):
+        return {"dtype": self.dtype, "values": [int(x) for x in self.data.ravel()]}
+
+
+class Vector:
+    """An array with a length of its own, whatever the size of the tensor: scales."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def json(self):
+        return {**self.array.json(), "count": len(self.array.data)}
+
+
+def output(dtype, ld=None, count=None):
+    given = {"dtype": dtype, "ld": ld, "count": count}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def storage_error(dtype, values):
@@ -85,10 +109,28 @@ def expect(values, tolerance):
     return {"values": [number(x) for x in values], "tolerance": rounded}
 
 
+def expect_short(values, tolerance):
+    """Where a tolerance is not 0, with no more digits than it needs; one tolerance if all agree."""
+    result = expect(values, tolerance)
+    tolerance = np.broadcast_to(result["tolerance"], len(result["values"]))
+
+    def short(x, tolerance):
+        if isinstance(x, str):
+            return x
+        if tolerance:
+            x = float(f"{x:.12g}")
+        return int(x) if abs(x) < 2**31 and x == int(x) else x
+
+    result["values"] = [short(x, t) for x, t in zip(result["values"], tolerance)]
+    if len(set(result["tolerance"])) == 1:
+        result["tolerance"] = result["tolerance"][:1]
+    return result
+
+
 def case(name, function, arguments, expected, arrays=None):
     result = {"name": name, "function": function, "arguments": arguments}
     if arrays:
-        result["arrays"] = {k: v.json() if isinstance(v, Stored) else v for k, v in arrays.items()}
+        result["arrays"] = {k: v if isinstance(v, dict) else v.json() for k, v in arrays.items()}
     result["expected"] = expected
     return result
 

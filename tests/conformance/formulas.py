@@ -26,9 +26,21 @@ def unit(dtype):
 # ---- AdamW
 
 
-def adamw(arrays, flags, lr, beta1, beta2, eps, weight_decay, grad_scale, step):
+def adamw(arrays, flags, **options):
     """{name: (values, tolerance)} of a step; tolerances as the header states them."""
+    result = adamw_unrounded(arrays, flags, **options)
+    for name in [name for name in result if not name.startswith("stats.")]:
+        values, error = result[name]
+        storage = arrays[name].dtype if name in arrays else "F32"
+        result[name] = (values, error + storage_error(storage, np.abs(values) + error))
+    return result
+
+
+def adamw_unrounded(arrays, flags, lr, beta1, beta2, eps, weight_decay, grad_scale, step):
+    """The same before results are rounded to their storage types. The arrays' `.error` is how far
+    what the library has decoded may be from `.exact`."""
     w, grad, m0, v0 = (arrays[k].exact for k in ("param", "grad", "exp_avg", "exp_avg_sq"))
+    m0_error, v0_error = arrays["exp_avg"].error, arrays["exp_avg_sq"].error
     one = unit(arrays["param"].dtype)
     g = (-grad_scale if "MAXIMIZE" in flags else grad_scale) * grad
     size = np.abs(g)
@@ -38,7 +50,8 @@ def adamw(arrays, flags, lr, beta1, beta2, eps, weight_decay, grad_scale, step):
     m = beta1 * m0 + (1 - beta1) * g
     v = beta2 * v0 + (1 - beta2) * g**2
     m_terms = beta1 * np.abs(m0) + (1 - beta1) * size
-    v_error = 3 * one * v + 4 * one * (1 - beta2) * size * np.abs(g)
+    m_error = 2 * one * m_terms + beta1 * m0_error
+    v_error = 3 * one * v + 4 * one * (1 - beta2) * size * np.abs(g) + beta2 * v0_error
     largest = v
     if "AMSGRAD" in flags:
         largest = np.maximum(arrays["max_exp_avg_sq"].exact, v)
@@ -51,10 +64,11 @@ def adamw(arrays, flags, lr, beta1, beta2, eps, weight_decay, grad_scale, step):
     )
     delta = -lr * (u + decay)
     relative = np.where(largest == 0, 0, v_error / np.where(largest == 0, 1, largest))
-    step_error = lr * (4 * one * m_terms / ((1 - beta1**step) * safe) + relative / 2 * np.abs(u))
+    m_part = 4 * one * m_terms + beta1 * m0_error
+    step_error = lr * (m_part / ((1 - beta1**step) * safe) + relative / 2 * np.abs(u))
     w_error = 2 * one * np.maximum(np.abs(w), np.abs(w + delta)) + step_error
     result = {
-        "exp_avg": (m, 2 * one * m_terms),
+        "exp_avg": (m, m_error),
         "exp_avg_sq": (v, v_error),
     }
     if "EMIT_DELTA" in flags:
@@ -63,9 +77,6 @@ def adamw(arrays, flags, lr, beta1, beta2, eps, weight_decay, grad_scale, step):
         result["param"] = (w + delta, w_error)
     if "AMSGRAD" in flags:
         result["max_exp_avg_sq"] = (largest, v_error)
-    for name, (values, error) in result.items():
-        storage = arrays[name].dtype if name in arrays else "F32"
-        result[name] = (values, error + storage_error(storage, np.abs(values) + error))
     result.update(adamw_stats(w, g, mh, u, beta1, step))
     return result
 
@@ -89,7 +100,7 @@ def adamw_stats(w, g, mh, u, beta1, step):
         "stats.param_rms": root_mean_square(w),
     }
     result = {name: (value, 4e-6 * value) for name, value in result.items()}
-    if step > 1 and beta1 > 0:
+    if step > 1 and beta1 > 0 and np.any(g):
         a = mean_square_weight(beta1, step)
         shares = {"stats.snr_update": root_mean_square(u) ** 2}
         shares["stats.snr_momentum"] = (root_mean_square(mh) / root_mean_square(g)) ** 2
@@ -189,6 +200,16 @@ def scale_factor(mode, value, fan_out, fan_in):
 
 def muon(arrays, rows, cols, options):
     """{name: (values, tolerance)} of a step with `options` as in a case's arguments."""
+    result = muon_unrounded(arrays, rows, cols, options)
+    for name in [name for name in result if not name.startswith("stats.")]:
+        values, tolerance = result[name]
+        storage = arrays[name].dtype if name in arrays else "F32"
+        result[name] = (values, tolerance + storage_error(storage, np.abs(values) + tolerance))
+    return result
+
+
+def muon_unrounded(arrays, rows, cols, options):
+    """The same before results are rounded to their storage types."""
     flags = options.get("flags", ["NESTEROV"])
     mu, lr = options.get("momentum", 0.95), options.get("lr", 1e-3)
     weight_decay = options.get("weight_decay", 1e-2)
@@ -220,15 +241,13 @@ def muon(arrays, rows, cols, options):
     if "CAUTIOUS_DECAY" in flags:
         decay = np.where(o * w >= 0, decay, 0)
     delta = -lr * (update + decay)
-    result = {"momentum": (m, 2 * one * terms)}
+    m0_error = np.reshape(arrays["momentum"].error * np.ones(m0.size), m0.shape)
+    result = {"momentum": (m, 2 * one * terms + mu * m0_error)}
     if "EMIT_DELTA" in flags:
         result["delta"] = (delta, lr * error + 4 * one * np.abs(lr * decay))
     else:
         size = np.maximum(np.abs(w), np.abs(w + delta))
         result["param"] = (w + delta, lr * error + 4 * one * size)
-    for name, (values, tolerance) in result.items():
-        storage = arrays[name].dtype if name in arrays else "F32"
-        result[name] = (values, tolerance + storage_error(storage, np.abs(values) + tolerance))
     result["stats.update_rms"] = (root_mean_square(update), np.max(error) + 4e-6)
     result["stats.grad_rms"] = (root_mean_square(g), 4e-6 * root_mean_square(g))
     result["stats.param_rms"] = (root_mean_square(w), 4e-6 * root_mean_square(w))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the *.json beside it (README.md describes them): the cases. formulas.py has the formulas,
-formats.py the format. With --check nothing is written: the cases are made anew and compared with
-the files, as compare.py says; the status is 1 if one differs."""
+formats.py the format; narrow.py and narrow_cases.py are for narrow storage. With --check nothing is
+written: the cases are made anew and compared with the files, as compare.py says; the status is 1 if
+one differs."""
 
 import json
 import pathlib
@@ -24,6 +25,7 @@ from formulas import (
     singular_entropy,
     update_rms_second_order,
 )
+from narrow_cases import master_cases, moment_cases, q8_cases
 
 HERE = pathlib.Path(__file__).parent
 ADAMW_INIT = {
@@ -446,6 +448,10 @@ FILES = {
     "muon.json": muon_cases,
     "schedule.json": schedule_cases,
     "diagnostics.json": diagnostics_cases,
+    "q8_dynamic.json": lambda: q8_cases("Q8_DYNAMIC"),
+    "q8_companded.json": lambda: q8_cases("Q8_COMPANDED"),
+    "narrow_masters.json": master_cases,
+    "narrow_moments.json": moment_cases,
 }
 
 

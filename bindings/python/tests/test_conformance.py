@@ -20,6 +20,7 @@ CASES = [
     for case in json.loads(path.read_text())["cases"]
 ]
 TYPES = {"F32": np.float32, "F64": np.float64, "BF16": BF16, "F16": np.float16}
+INTEGERS = {"U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16}
 STATS = [name for name, *_ in _c.StepStats._fields_ if name not in ("struct_size", "reserved")]
 ENUMS = ("kind", "decay_shape", "scale_mode", "momentum_kind", "mode", "method", "coefficients")
 
@@ -30,19 +31,21 @@ def number(x):
 
 def array(given, arguments):
     """As the case lays it out, with sevens in the gaps between rows."""
-    kind = np.dtype(TYPES[given["dtype"]])
+    kind = np.dtype({**TYPES, **INTEGERS}[given["dtype"]])
     rows, cols = arguments.get("rows", 1), arguments.get("cols", arguments.get("count"))
+    if "count" in given:
+        rows, cols = 1, given["count"]
     if cols is None:
         cols = len(given["values"])
     whole = np.full((rows, given.get("ld", cols)), 7).astype(kind)
     result = whole[:, :cols]
     if "values" in given:
         values = [number(x) for x in given["values"]]
-        if kind.itemsize == 2:
+        if given["dtype"] in ("BF16", "F16"):
             result[...] = np.uint16(values).view(kind).reshape(rows, cols)
         else:
             result[...] = np.reshape(values, (rows, cols))
-    return result if "rows" in arguments else result[0]
+    return result if "rows" in arguments and "count" not in given else result[0]
 
 
 def arrays_of(case):
@@ -70,16 +73,23 @@ def options_of(arguments, *without):
     return options
 
 
+def codes(name, x):
+    """Codes are uint8, also the signed ones."""
+    return x.view(np.uint8) if x.dtype == np.int8 and name != "residual" else x
+
+
 def run_step(case, arrays):
     arguments = case["arguments"]
-    options = options_of(arguments, "rows", "cols", "count")
+    # The kinds of residuals and codes follow from the types of the arrays.
+    given_by_arrays = ("residual_kind", "exp_avg_dtype", "exp_avg_sq_dtype", "momentum_dtype")
+    options = options_of(arguments, "rows", "cols", "count", *given_by_arrays)
     for name in ("amsgrad", "emit_delta"):
         options.pop(name, None)
     if case["function"] == "muon_step":
         options["nesterov"] = "NESTEROV" in arguments.get("flags", ["NESTEROV"])
     else:
         options.setdefault("step", 1)
-    given = {"momentum_buffer" if k == "momentum" else k: v for k, v in arrays.items()}
+    given = {k.replace("momentum", "momentum_buffer"): codes(k, v) for k, v in arrays.items()}
     stats = []
     done = getattr(steepest, case["function"])(**given, **options, stats=stats)
     result = {f"stats.{name}": getattr(stats[0], name) for name in STATS}
@@ -91,6 +101,22 @@ def run_msign(case, arrays):
     options = options_of(case["arguments"], "rows", "cols")
     steepest.msign(arrays["x"], arrays["out"], stats=stats, **options)
     return {"stats.rank": stats[0].rank}
+
+
+def run_q8(case, arrays):
+    function, arguments = case["function"], case["arguments"]
+    if function == "q8_scales":
+        scales, size = c_int64(), c_int64()
+        kind = getattr(_c, arguments["dtype"])
+        call = _c.lib.steepest_q8_scales
+        _c.check(call(kind, arguments["count"], byref(scales), byref(size)))
+        return {"scales": scales.value, "scale_bytes": size.value}
+    signed = bool(arguments["is_signed"])
+    if function == "q8_decode":
+        state = codes("codes", arrays["codes"]), arrays["scales"]
+        return {"values": steepest.q8_decode(*state, signed=signed)}
+    made = steepest.q8_encode(arrays["values"], arguments["dtype"].lower(), signed=signed)
+    return {"codes": made[0].view(arrays["codes"].dtype), "scales": made[1]}
 
 
 def run_value(case, arrays):
@@ -118,6 +144,8 @@ def run_value(case, arrays):
 
 
 def run(case, arrays):
+    if case["function"].startswith("q8_"):
+        return run_q8(case, arrays)
     steps = {"adamw_step": run_step, "muon_step": run_step, "msign": run_msign}
     return steps.get(case["function"], run_value)(case, arrays)
 
@@ -165,7 +193,7 @@ def set_fields(struct, arguments, prefixes):
 def set_arrays(tensor, given, arrays):
     for name, x in arrays.items():
         setattr(tensor, name, x.ctypes.data)
-        if hasattr(tensor, f"{name}_dtype"):
+        if hasattr(tensor, f"{name}_dtype") and given[name]["dtype"] in TYPES:
             setattr(tensor, f"{name}_dtype", getattr(_c, given[name]["dtype"]))
         if hasattr(tensor, f"{name}_ld"):
             setattr(tensor, f"{name}_ld", given[name].get("ld", 0))
@@ -179,6 +207,12 @@ MSIGN = {
     "compute_dtype": "",
 }
 MUON = {"flags": "MUON", "scale_mode": "SCALE_", "momentum_kind": "MOMENTUM_"}
+TENSOR = {
+    "residual_kind": "RESIDUAL_",
+    "exp_avg_dtype": "",
+    "exp_avg_sq_dtype": "",
+    "momentum_dtype": "",
+}
 
 
 def c_step(case, arrays):
@@ -199,7 +233,7 @@ def c_step(case, arrays):
             tensor.blocks = (c_int64 * len(sizes))(*sizes)
             tensor.block_count = len(sizes)
     of_config = ("flags", "momentum")
-    set_fields(tensor, {k: v for k, v in arguments.items() if k not in of_config}, {})
+    set_fields(tensor, {k: v for k, v in arguments.items() if k not in of_config}, TENSOR)
     set_arrays(tensor, case["arrays"], arrays)
     skipped = c_int32()
     config.skipped = ctypes.pointer(skipped)
@@ -226,6 +260,17 @@ def c_msign(case, arrays):
     return {"stats.rank": stats.rank}
 
 
+def c_q8(case, arrays):
+    arguments = case["arguments"]
+    kind, signed = getattr(_c, arguments["dtype"]), arguments["is_signed"]
+    call = getattr(_c.lib, f"steepest_{case['function']}")
+    order = ("values", "codes", "scales") if "encode" in case["function"] else (
+        "codes", "scales", "values")  # fmt: skip
+    pointers = [arrays[name].ctypes.data for name in order]
+    _c.check(call(_c.context(None), kind, signed, arguments["count"], *pointers))
+    return {}
+
+
 def c_schedule(case, arrays):
     arguments = case["arguments"]
     kinds = {"kind": "SCHEDULE_", "decay_shape": "DECAY_"}
@@ -246,6 +291,8 @@ C_CALLS = {
     "adamw_step": c_step,
     "muon_step": c_step,
     "msign": c_msign,
+    "q8_encode": c_q8,
+    "q8_decode": c_q8,
     "schedule_fill": c_schedule,
     "schedule_at": c_schedule,
 }

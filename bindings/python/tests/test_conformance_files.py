@@ -66,4 +66,10 @@ def test_what_is_changed_is_found(differences):
         (changed(case, "expected", by={}), "names of what is expected"),
     ):
         assert differences([case], [other]) == [f"{case['name']}: {what}"]
+    narrow = json.loads((DIRECTORY / "narrow_masters.json").read_text())["cases"]
+    case = next(c for c in narrow if c["name"] == "LOW16, exact")
+    for array in ("param", "residual"):  # a number of 16 bits to its last place, an integer exactly
+        other = changed(case, "arrays", array, "values", 0, by=lambda x: x + 1)
+        found = [f"{case['name']}: residual"] if array == "residual" else []
+        assert differences([case], [other]) == found
     assert differences(cases, cases[1:]) == ["the names of the cases, or their order"]

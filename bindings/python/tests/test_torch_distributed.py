@@ -33,7 +33,19 @@ COMMON = [
     "narrow",
     "narrow_zero",
 ]
-SHARDED = ["fsdp_adamw", "fsdp_muon_adamw", "placements", "narrow_sharded"]
+SHARDED = [
+    "fsdp_adamw",
+    "fsdp_muon_adamw",
+    "placements",
+    "narrow_sharded",
+    "parts",
+    "parts_fsdp",
+    "parts_order",
+    "parts_refused",
+    "parts_written",
+]
+SAVE = ["save", "parts_save"]  # by 2 ranks
+LOAD = ["load", "narrow_load", "parts_load"]  # by others
 LIMIT = 300  # seconds, of a launch
 
 
@@ -76,12 +88,12 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(directory):
-    return launch(2, directory, ["save", *COMMON, *SHARDED])
+    return launch(2, directory, [*SAVE, *COMMON, *SHARDED])
 
 
 @pytest.fixture(scope="module")
 def three(directory, two):
-    return launch(3, directory, ["load", "narrow_load", *COMMON, *SHARDED])
+    return launch(3, directory, [*LOAD, *COMMON, *SHARDED])
 
 
 def check(found, case):
@@ -89,21 +101,24 @@ def check(found, case):
         assert not text, f"rank {rank}: {text}"
 
 
-@pytest.mark.parametrize("case", ["save", *COMMON, *SHARDED])
+@pytest.mark.parametrize("case", [*SAVE, *COMMON, *SHARDED])
 def test_two_processes(two, case):
     check(two, case)
 
 
-@pytest.mark.parametrize("case", ["load", "narrow_load", *COMMON, *SHARDED])
+@pytest.mark.parametrize("case", [*LOAD, *COMMON, *SHARDED])
 def test_three_processes(three, case):
     check(three, case)
 
 
-def test_a_checkpoint_of_two_processes_in_one(two, directory):
-    check(two, "save")
-    found = launch(1, directory, ["load", "narrow_load"])
-    check(found, "load")
-    check(found, "narrow_load")
+@pytest.fixture(scope="module")
+def one(directory, two):
+    return launch(1, directory, LOAD)
+
+
+@pytest.mark.parametrize("case", LOAD)
+def test_a_checkpoint_of_two_processes_in_one(one, case):
+    check(one, case)
 
 
 def test_a_lost_rank_is_an_error_for_the_others(tmp_path):

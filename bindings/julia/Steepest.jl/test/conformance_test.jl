@@ -4,23 +4,33 @@
 # column-major.
 const VECTORS = get(ENV, "STEEPEST_CONFORMANCE",
     joinpath(@__DIR__, "..", "..", "..", "..", "tests", "conformance"))
-const TYPES = Dict("F32" => Float32, "F64" => Float64, "BF16" => BF16, "F16" => Float16)
+const TYPES = Dict("F32" => Float32, "F64" => Float64, "BF16" => BF16, "F16" => Float16,
+    "U8" => UInt8, "I8" => Int8, "U16" => UInt16, "I16" => Int16)
 
 number(x) = x isa String ? Dict("nan" => NaN, "inf" => Inf, "-inf" => -Inf)[x] : Float64(x)
 element(::Type{T}, x) where {T<:Union{Float32,Float64}} = T(number(x))
+element(::Type{T}, x) where {T<:Integer} = T(x)
 element(::Type{T}, x) where {T} = reinterpret(T, UInt16(x))
+
+# Blocks of 8-bit state are of consecutive elements: the matrix lies as it does in C, transposed.
+as_in_c(arguments) = haskey(arguments, "momentum_dtype")
 
 # (the array, what it is a part of): sevens in the gaps.
 function make_array(given, arguments)
     T = TYPES[given["dtype"]]
     values = haskey(given, "values") ? element.(T, given["values"]) : nothing
-    if haskey(arguments, "rows")
+    if haskey(arguments, "rows") && !haskey(given, "count")
         rows, cols = arguments["rows"], arguments["cols"]
+        if as_in_c(arguments)
+            whole = values === nothing ? fill(T(7), cols, rows) : reshape(values, cols, rows)
+            return whole, whole
+        end
         whole = fill(T(7), rows + get(given, "ld", cols) - cols, cols)
         values === nothing || (whole[1:rows, :] = permutedims(reshape(values, cols, rows)))
         return view(whole, 1:rows, :), whole
     end
-    values = values === nothing ? fill(T(7), arguments["count"]) : Vector{T}(values)
+    count = get(given, "count", get(arguments, "count", 0))
+    values = values === nothing ? fill(T(7), count) : Vector{T}(values)
     return values, values
 end
 
@@ -53,13 +63,27 @@ function options(arguments, without...)
     return pairs
 end
 
+# The kinds of residuals and codes follow from the types of the arrays.
+const OF_ARRAYS = ("rows", "cols", "count", "residual_kind", "exp_avg_dtype", "exp_avg_sq_dtype",
+    "momentum_dtype", "random_stream", "first_index")
+
+master(arrays, arguments) = Master(arrays["param"]; residual = get(arrays, "residual", nothing),
+    copy = get(arrays, "param_copy", nothing), stream = get(arguments, "random_stream", 0),
+    first_index = get(arguments, "first_index", 0))
+bytes(x) = eltype(x) === Int8 ? reinterpret(UInt8, x) : x
+state(arrays, name) = haskey(arrays, "$(name)_scales") ?
+                      Q8State(bytes(arrays[name]), arrays["$(name)_scales"]) : arrays[name]
+
 function run_case(::Val{:adamw_step}, case, arrays)
     stats = StepStats[]
     extra = [Symbol(n) => arrays[n] for n in ("max_exp_avg_sq", "delta") if haskey(arrays, n)]
-    given = options(case["arguments"], "count")
+    given = options(case["arguments"], OF_ARRAYS...)
     any(p -> first(p) === :step, given) || push!(given, :step => 1)
-    made = adamw!((arrays[n] for n in ("param", "grad", "exp_avg", "exp_avg_sq"))...; stats = stats,
-        given..., extra...)
+    narrow = any(haskey(arrays, n) for n in ("residual", "param_copy")) ||
+             haskey(case["arguments"], "random_stream")
+    param = narrow ? master(arrays, case["arguments"]) : arrays["param"]
+    made = adamw!(param, arrays["grad"], state(arrays, "exp_avg"), state(arrays, "exp_avg_sq");
+        stats = stats, given..., extra...)
     return steps(stats[1], made)
 end
 
@@ -75,8 +99,10 @@ function run_case(::Val{:muon_step}, case, arrays)
             nesterov = nesterov, given...)
         return Dict{String,Any}("skipped" => false)
     end
-    made = muon!(arrays["param"], arrays["grad"], arrays["momentum"]; stats = stats,
-        nesterov = nesterov, options(arguments, "rows", "cols")..., extra...)
+    narrow = any(haskey(arrays, n) for n in ("residual", "param_copy"))
+    param = narrow ? master(arrays, arguments) : arrays["param"]
+    made = muon!(param, arrays["grad"], state(arrays, "momentum"); stats = stats,
+        nesterov = nesterov, options(arguments, OF_ARRAYS...)..., extra...)
     return steps(stats[1], made)
 end
 
@@ -105,9 +131,24 @@ function run_case(::Val{:msign}, case, arrays)
     return Dict("stats.rank" => stats[1].rank)
 end
 
+q8_state(arrays) = Q8State(bytes(arrays["codes"]), arrays["scales"])
+q8_signed(case) = case["arguments"]["is_signed"] == 1
+
+function run_case(::Val{:q8_encode}, case, arrays)
+    q8_encode!(q8_state(arrays), arrays["values"]; signed = q8_signed(case))
+    return Dict{String,Any}()
+end
+
+function run_case(::Val{:q8_decode}, case, arrays)
+    q8_decode!(arrays["values"], q8_state(arrays); signed = q8_signed(case))
+    return Dict{String,Any}()
+end
+
 # Functions of numbers, vectors and matrices: their results in the order of the C parameters.
 value_of(::Val{:scale_factor}, a, o) =
     scale_factor(o[:mode], o[:fan_out], o[:fan_in]; value = o[:value])
+value_of(::Val{:q8_scales}, a, o) =
+    Steepest.q8_scales(o[:dtype] == "Q8_DYNAMIC" ? Float32 : UInt16, o[:count])
 value_of(::Val{:adam_update_rms}, a, o) = adam_update_rms(; o...)
 value_of(::Val{:adam_update_rms_second_order}, a, o) = adam_update_rms_second_order(; o...)
 value_of(::Val{:snr_from_update_rms}, a, o) =
@@ -135,6 +176,7 @@ function norm_option(o)
 end
 
 const RESULTS = Dict("grad_norm" => ["norm", "nonfinite"], "rms" => ["rms"],
+    "q8_scales" => ["scales"],
     "schedule_optimal" => ["lr", "bound"])
 
 function run_case(f::Val, case, arrays)
@@ -171,10 +213,13 @@ else
                 before = Dict(name => copy(array) for (name, array) in arrays)
                 results = run_case(Val(Symbol(case["function"])), case, arrays)
                 for (name, expected) in case["expected"]
-                    # rms() gives the RMS alone.
+                    # rms() gives the RMS alone, q8_scales() their number.
                     case["function"] == "rms" && name == "nonfinite" && continue
+                    name == "scale_bytes" && continue
                     startswith(name, "stats.") && as_views(case["arguments"]) && continue
-                    @test agrees(get(results, name, get(arrays, name, nothing)), expected)
+                    got = get(results, name, get(arrays, name, nothing))
+                    as_in_c(case["arguments"]) && got isa AbstractMatrix && (got = vec(got))
+                    @test agrees(got, expected)
                 end
                 @test all(gaps_untouched(pair...) for pair in values(made))
                 for name in ("x", "grad")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from . import _states as states
 from . import _storage as storage
 from ._rows import Rows, Stale
 from .adamw import AdamWRows
@@ -98,24 +99,41 @@ def is_one_piece(tensor: Any) -> bool:
     return tensor.is_contiguous() and all(math.prod(tensor.shape[:dim]) <= 1 for dim in dims)
 
 
+def has_whole_blocks(tensor: Any, name: str) -> bool:
+    """Whether the ranks have parts of one size that consist of whole blocks of an 8-bit format."""
+    shards = zip(tensor.device_mesh.shape, tensor.placements)
+    parts = math.prod(size for size, placement in shards if placement.is_shard())
+    of_blocks = tensor.numel() % (parts * storage.BLOCKS[name]) == 0
+    return is_one_piece(tensor) and (parts == 1 or of_blocks)
+
+
 def check_storage(
     group: dict, name: str, param: Any, kind: type[Rows], formats: dict | None = None
 ) -> None:
     """Refuses options, and a loaded state's formats, that parts of a tensor cannot have."""
+    formats, adamw = formats or {}, issubclass(kind, AdamWRows)
     for key in kind.moments:
-        if storage.has_q8(group, key, param):
+        wanted = storage.pick(group["state_dtype"], key)
+        q8 = wanted if storage.has_q8(group, key, param) else None
+        if q8 is None and wanted is None:  # as it is in the loaded state
+            q8 = formats.get(key)
+        if q8 is not None and not (adamw and has_whole_blocks(param, q8)):
+            rule = f"whole blocks of {storage.BLOCKS[q8]} elements, as many on each rank"
             raise ValueError(
-                f"state_dtype: 8 bits for {key} of a DTensor are not supported, since blocks of "
-                f"elements with a scale do not end where parts do; torch.bfloat16 is: {name}"
+                f"state_dtype: 8 bits for {key} of a DTensor need {rule}; torch.bfloat16 does not, "
+                f"nor parameters in a group with another state_dtype: {name}"
+                if adamw
+                else f"state_dtype: 8 bits for {key} of a DTensor are not supported in Muon; "
+                f"torch.bfloat16 is: {name}"
             )
-    master = group["master"] or (formats or {}).get("param")
-    if master and param.dtype in storage.NARROW:
+    master = group["master"] or formats.get("param")
+    if master and param.dtype in storage.NARROW and not adamw:
         raise ValueError(
-            f"master {master!r} of a DTensor is not supported; float32 parameters with FSDP2's "
-            f"MixedPrecisionPolicy need none: {name}"
+            f"master {master!r} of a DTensor is not supported in Muon; float32 parameters with "
+            f"FSDP2's MixedPrecisionPolicy need none: {name}"
         )
     stochastic = group["rounding"] == "stochastic"
-    if stochastic and issubclass(kind, AdamWRows) and not is_one_piece(param):
+    if stochastic and adamw and not is_one_piece(param):
         raise ValueError(
             f"rounding 'stochastic' in AdamW needs DTensors that are contiguous and sharded along "
             f"their first dimension, not {param.placements}: {name}"
@@ -130,6 +148,34 @@ def check_parts(group: dict, kind: type[Rows], formats: dict | None = None) -> N
     for i, param in enumerate(group["params"]):
         if is_dtensor(param):
             check_storage(group, names[i] if names else f"params[{i}]", param, kind, formats)
+
+
+def wrap_state(key: str, part: Tensor, param: Any) -> Any:
+    """A DTensor of this rank's part of a state tensor: of the parameter's shape, or scales."""
+    if not key.endswith("_scales"):
+        return wrap(part, param)
+    tensor: Any = sys.modules["torch.distributed.tensor"]
+    mesh, placements = param.device_mesh, param.placements
+    along = [tensor.Shard(0) if placement.is_shard() else placement for placement in placements]
+    return tensor.DTensor.from_local(part, mesh, along, run_check=False)  # equal parts
+
+
+def converted(entry: dict, group: dict, param: Any) -> dict:
+    """`states.converted`, of DTensors part by part; of whole tensors in the order of the parts."""
+    result = states.converted({key: local(value) for key, value in entry.items()}, group, param)
+    for key, name in result.get("format", {}).items():
+        if key in storage.PLACES and not result[key].is_contiguous():
+            codes, scales = result[key], result[f"{key}_scales"]
+            values = storage.decode(name, key, storage.dense(codes), scales).contiguous()
+            result[key], result[f"{key}_scales"] = storage.encode(name, key, values)
+    for key, value in result.items():
+        if is_dtensor(entry.get(key.removesuffix("_scales"))):
+            result[key] = wrap_state(key, value, param)
+    return result
+
+
+def master_of(kind: str, param: Any, residual: Any) -> Any:
+    return wrap(storage.join(kind, local(param), local(residual)), param)
 
 
 class LocalAdamWRows(AdamWRows):
@@ -155,36 +201,56 @@ class LocalAdamWRows(AdamWRows):
 
     def describe(self, i: int, buffer: Tensor) -> None:
         super().describe(i, buffer)
+        if is_one_piece(self.whole[i]):
+            self.tensors.columns["first_index"][i] = self.first_index(i)
+
+    def first_index(self, i: int) -> int:
+        """The place of the part's first element, where the part is one piece."""
         whole = self.whole[i]
-        if is_one_piece(whole):
-            part = box(whole, whole.device_mesh.get_coordinate(), self.names[i])
-            first = sum(at.start * step for at, step in zip(part, whole.stride()))
-            self.tensors.columns["first_index"][i] = first
+        part = box(whole, whole.device_mesh.get_coordinate(), self.names[i])
+        return sum(at.start * step for at, step in zip(part, whole.stride()))
 
     def prepare(self, i: int) -> None:
         whole, part = self.whole[i], self.params[i]
         state = self.whole_state[whole]
-        self.state[part] = {key: self.part_of(i, value) for key, value in state.items()}
+        check_storage(self.groups[i], self.names[i], whole, AdamWRows, state.get("format"))
+        self.state[part] = {key: self.part_of(i, key, value) for key, value in state.items()}
         super().prepare(i)
+        for key in [key for key in state if key not in self.states[i]]:
+            del state[key]  # another master's
         for key, value in self.states[i].items():
             old = state.get(key)
-            if key not in self.fields:
+            if key not in states.KEYS - {"format"}:
                 state[key] = value
             elif not is_dtensor(old) or local(old).data_ptr() != value.data_ptr():
-                state[key] = wrap(value, whole)
+                state[key] = wrap_state(key, value, whole)
         self.known[i] = dict(state)
 
-    def part_of(self, i: int, value: Any) -> Any:
+    def place(self, i: int, key: str, field: str, buffer: Tensor) -> None:
+        state, group = self.states[i], self.groups[i]
+        # Whether it has 8 bits is a matter of the whole tensor's size.
+        if key not in state and storage.has_q8(group, key, self.whole[i]):
+            name = storage.pick(group["state_dtype"], key)
+            state[key], state[f"{key}_scales"] = storage.new_q8(name, buffer)
+            state["format"] = {**state.get("format", {}), key: name}
+        super().place(i, key, field, buffer)
+
+    def part_of(self, i: int, key: str, value: Any) -> Any:
         """This rank's part of a state tensor, which may be whole, from a full checkpoint."""
         if is_dtensor(value):
             return local(value)
         whole = self.whole[i]
+        formats = self.whole_state[whole].get("format", {})
+        if name := formats.get(key.removesuffix("_scales")) if key.endswith("_scales") else None:
+            first = self.first_index(i) // storage.BLOCKS[name]
+            return value[first:][: storage.scale_count(name, self.params[i].numel())].clone()
         if isinstance(value, Tensor) and value.ndim and value.shape == whole.shape:
             coordinate = whole.device_mesh.get_coordinate()
             return value[box(whole, coordinate, self.names[i])].clone()
         return value
 
     def gather(self) -> bool:
+        self.versions.clear()  # a parameter that is written to says so of the DTensor only
         for i, (whole, part) in enumerate(zip(self.whole, self.params)):
             check_grad(whole, self.names[i])
             now = local(whole)

@@ -150,13 +150,21 @@ class Optimizer(torch.optim.Optimizer):
                 self._check_parts(one, entry.get("format"))
                 if "format" in entry or storing["state_dtype"]:
                     try:
-                        ready[param] = states.converted(entry, storing, param)
+                        ready[param] = self._converted(entry, storing, param)
                     except TypeError as error:
                         raise TypeError(f"{where}: {error}") from None
                     left = {k: v for k, v in entry.items() if k not in ready[param]}
                     state[number] = {k: v for k, v in left.items() if k not in states.KEYS}
         groups += given["param_groups"][len(groups) :]
         return {**given, "state": state, "param_groups": groups}
+
+    @staticmethod
+    def _converted(entry: dict, group: dict, param: Tensor) -> dict:
+        if type(param) in (Tensor, Parameter):
+            return states.converted(entry, group, param)
+        from ._dtensor import converted
+
+        return converted(entry, group, param)
 
     def _check_state(self, where: str, entry: Any, param: Tensor) -> None:
         if not isinstance(entry, dict):
@@ -187,7 +195,12 @@ class Optimizer(torch.optim.Optimizer):
         kind = state.get("format", {}).get("param")
         if kind is None:
             return param.detach().to(torch.float32, copy=True)
-        return storage.join(kind, param, state[storage.master_key(kind)])
+        residual = state[storage.master_key(kind)]
+        if type(param) in (Tensor, Parameter):
+            return storage.join(kind, param, residual)
+        from ._dtensor import master_of
+
+        return master_of(kind, param, residual)
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch. Where ranks share matrices: of all of them, called by all of them."""

@@ -14,6 +14,7 @@ from .. import _c
 OPTIONS: dict[str, Any] = {"state_dtype": None, "master": None, "rounding": "nearest", "seed": 0}
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 Q8 = {"q8_dynamic": _c.Q8_DYNAMIC, "q8_companded": _c.Q8_COMPANDED}
+BLOCKS = {"q8_dynamic": 256, "q8_companded": 32}  # elements with one scale
 # Bits as they are: what is unsigned is int16 here too, since torch cannot pickle its uint16.
 SCALE_DTYPES = {"q8_dynamic": torch.float32, "q8_companded": torch.int16}
 # Smaller tensors keep float32 moments where 8 bits are asked for: they take little memory.
@@ -51,7 +52,7 @@ def is_signed(key: str) -> bool:
 # ---- options
 
 
-def _pick(option: Any, key: str) -> Any:
+def pick(option: Any, key: str) -> Any:
     """What `state_dtype` says of one moment."""
     if isinstance(option, dict):
         return option.get("exp_avg_sq" if key == "max_exp_avg_sq" else key)
@@ -70,7 +71,7 @@ def check_options(group: dict, keys: tuple[str, ...]) -> None:
             "exp_avg_sq)"
         )
     for key in keys:
-        dtype = _pick(option, key)
+        dtype = pick(option, key)
         if dtype is not None and dtype not in FLOATS and dtype not in Q8:
             raise ValueError(
                 f"state_dtype is {dtype!r}: must be a floating-point torch.dtype or one of "
@@ -83,18 +84,18 @@ def check_options(group: dict, keys: tuple[str, ...]) -> None:
     seed = group["seed"]
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}: must be an integer in [0, 2**63)")
-    if group.get("amsgrad") and "exp_avg_sq" in keys and _pick(option, "exp_avg_sq") in Q8:
+    if group.get("amsgrad") and "exp_avg_sq" in keys and pick(option, "exp_avg_sq") in Q8:
         raise ValueError("amsgrad=True: exp_avg_sq cannot have 8 bits")
 
 
 def has_q8(group: dict, key: str, param: Tensor) -> bool:
     """Whether a new moment of `param` gets 8 bits."""
-    return _pick(group["state_dtype"], key) in Q8 and param.numel() >= MIN_Q8
+    return pick(group["state_dtype"], key) in Q8 and param.numel() >= MIN_Q8
 
 
 def moment_format(group: dict, key: str, param: Tensor) -> Any:
     """The torch.dtype or the name of the 8-bit format that a new moment of `param` gets."""
-    wanted = _pick(group["state_dtype"], key)
+    wanted = pick(group["state_dtype"], key)
     if wanted is None:
         return param.dtype
     if wanted in Q8 and not has_q8(group, key, param):

@@ -87,9 +87,10 @@ class AdamW(Optimizer, torch.optim.AdamW):
     rounding: "nearest", or "stochastic" for bfloat16 and 8-bit moments, and for bfloat16 parameters
         without master or with "split8". The random numbers depend on `seed`, the step, the
         parameter's place in the optimizer and the element alone.
-    With DTensor parameters moments may have any floating-point type. A ValueError are 8 bits (of
-        tensors of 4096 elements or more), a master (of 16-bit ones), and stochastic rounding where
-        they are not contiguous or sharded along another dimension than the first.
+    With DTensor parameters all of this has a single process's bits. A ValueError are 8 bits where
+        the ranks' parts are not of one size and whole blocks of 256 elements ("q8_companded": 32),
+        and stochastic rounding where they are not contiguous or sharded along another dimension
+        than the first.
     cautious: decay only where the update and the parameter have the same sign (arXiv 2510.12402).
     max_grad_norm, skip_nonfinite, track_stats: see `Optimizer`.
 

@@ -249,8 +249,8 @@ class Muon(Optimizer):
         is computed by one, which alone has its momentum, and sent to the others. Of DTensors on a
         mesh of one dimension (FSDP2) it is the mesh's group, and needs not be given. Every rank
         must then call step(), state_dict() and load_state_dict(). With process_group every storage
-        has the bits of a single process; with DTensors 8 bits and a master are a ValueError, as in
-        `AdamW`, and stochastic rounding works with any placements.
+        has the bits of a single process; with DTensors 8 bits and a master are a ValueError, and
+        stochastic rounding works with any placements.
     """
 
     _extra: ClassVar = OURS

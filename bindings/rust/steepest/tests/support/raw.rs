@@ -13,11 +13,18 @@ fn dtype(array: &Array) -> i32 {
         Buffer::F64(_) => STEEPEST_F64,
         Buffer::Bf16(_) => STEEPEST_BF16,
         Buffer::F16(_) => STEEPEST_F16,
+        _ => 0, // codes: the arguments name their type
     }
 }
 
 fn pointer(array: &mut Array) -> *mut std::os::raw::c_void {
-    with!(&mut array.buffer, data => data.as_mut_ptr().cast())
+    match &mut array.buffer {
+        Buffer::U8(data) => data.as_mut_ptr().cast(),
+        Buffer::I8(data) => data.as_mut_ptr().cast(),
+        Buffer::U16(data) => data.as_mut_ptr().cast(),
+        Buffer::I16(data) => data.as_mut_ptr().cast(),
+        numbers => with!(numbers, data => data.as_mut_ptr().cast()),
+    }
 }
 
 /// Sets the fields of these names to what the case has for them.
@@ -51,6 +58,33 @@ fn constant(arguments: &Json, name: &str, default: i32, values: &[(&str, i32)]) 
     arguments.get(name).map_or(default, |value| find(value.text()))
 }
 
+const STATES: [(&str, i32); 2] =
+    [("Q8_DYNAMIC", STEEPEST_Q8_DYNAMIC), ("Q8_COMPANDED", STEEPEST_Q8_COMPANDED)];
+const RESIDUALS: [(&str, i32); 4] = [
+    ("LOW16", STEEPEST_RESIDUAL_LOW16),
+    ("NEAREST16", STEEPEST_RESIDUAL_NEAREST16),
+    ("NEAREST8", STEEPEST_RESIDUAL_NEAREST8),
+    ("KAHAN", STEEPEST_RESIDUAL_KAHAN),
+];
+
+/// Sets what both steps have of narrow storage, with these arrays of scales.
+macro_rules! narrow {
+    ($arguments:expr, $arrays:expr, $tensor:expr, $($state:ident $scales:ident)*) => {
+        set!($arguments, $tensor, random_stream first_index);
+        $tensor.residual_kind = constant($arguments, "residual_kind", 0, &RESIDUALS);
+        $(
+            $tensor.$state =
+                constant($arguments, stringify!($state), $tensor.$state, &STATES);
+            $arrays.get_mut(stringify!($scales)).map(|array| $tensor.$scales = pointer(array));
+        )*
+        $arrays.get_mut("residual").map(|array| $tensor.residual = pointer(array));
+        if let Some(array) = $arrays.get_mut("param_copy") {
+            $tensor.param_copy_dtype = dtype(array);
+            $tensor.param_copy = pointer(array);
+        }
+    };
+}
+
 fn step_results(stats: &steepest_step_stats, skipped: i32) -> Results {
     let named = [
         ("stats.update_rms", stats.update_rms),
@@ -68,7 +102,7 @@ fn step_results(stats: &steepest_step_stats, skipped: i32) -> Results {
 fn adamw(arguments: &Json, arrays: &mut Arrays) -> Results {
     let (mut skipped, mut stats) = (0, STEEPEST_STEP_STATS_INIT);
     let mut config = STEEPEST_ADAMW_CONFIG_INIT;
-    set!(arguments, config, lr beta1 beta2 eps weight_decay grad_scale step);
+    set!(arguments, config, lr beta1 beta2 eps weight_decay grad_scale step seed);
     config.skipped = &mut skipped;
     let names = [
         ("AMSGRAD", STEEPEST_ADAMW_AMSGRAD),
@@ -77,6 +111,7 @@ fn adamw(arguments: &Json, arrays: &mut Arrays) -> Results {
         ("CAUTIOUS_DECAY", STEEPEST_ADAMW_CAUTIOUS_DECAY),
         ("SKIP_NONFINITE", STEEPEST_ADAMW_SKIP_NONFINITE),
         ("EMIT_DELTA", STEEPEST_ADAMW_EMIT_DELTA),
+        ("STOCHASTIC_ROUNDING", STEEPEST_ADAMW_STOCHASTIC_ROUNDING),
     ];
     config.flags = flags(arguments, 0, &names);
     let mut tensor = STEEPEST_ADAMW_TENSOR_INIT;
@@ -86,6 +121,8 @@ fn adamw(arguments: &Json, arrays: &mut Arrays) -> Results {
     if let Some(largest) = arrays.get_mut("max_exp_avg_sq") {
         tensor.max_exp_avg_sq = pointer(largest);
     }
+    narrow!(arguments, arrays, tensor, exp_avg_dtype exp_avg_scales
+            exp_avg_sq_dtype exp_avg_sq_scales);
     let status = unsafe { steepest_adamw_step(null_mut(), &config, &tensor, 1, &mut stats) };
     assert_eq!(status, STEEPEST_OK);
     step_results(&stats, skipped)
@@ -145,6 +182,7 @@ fn muon(arguments: &Json, arrays: &mut Arrays) -> Results {
     }
     attach!(arrays, tensor, param param_dtype param_ld, grad grad_dtype grad_ld,
             momentum momentum_dtype momentum_ld, delta delta_dtype delta_ld,);
+    narrow!(arguments, arrays, tensor, momentum_dtype momentum_scales);
     let status = unsafe { steepest_muon_step(null_mut(), &config, &tensor, 1, null(), &mut stats) };
     assert_eq!(status, STEEPEST_OK);
     step_results(&stats, skipped)
