@@ -220,7 +220,7 @@ sanitized_build() {
     echo 'the compiler has no sanitizer libraries, or they do not run on this kernel'
     return 77
   fi
-  cmake --preset "$1" -DSTEEPEST_BUILD_TOOLS="$([[ $long ]] && echo ON || echo OFF)"
+  cmake --preset "$1"
   cmake --build "build/$1" --target "${@:3}"
 }
 
@@ -423,12 +423,11 @@ test_all() {
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
     check 'ThreadSanitizer build' thread_sanitizer_build
     if_passed -n 3 'tests with threads under ThreadSanitizer' thread_sanitizer_test
-  fi
-
-  check 'sanitizer build' sanitized_build sanitizers address,undefined all
-  if worked; then
-    check -n 3 'tests with sanitizers' sanitizer_test
-    check -n 3 'tests that fork, with sanitizers' sanitizer_fork_test
+    check 'sanitizer build' sanitized_build sanitizers address,undefined all
+    if worked; then
+      check -n 3 'tests with sanitizers' sanitizer_test
+      check -n 3 'tests that fork, with sanitizers' sanitizer_fork_test
+    fi
   fi
 }
 
