@@ -2,10 +2,12 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <new>
 
 #include "linalg/linalg.hpp"
 
@@ -198,8 +200,25 @@ bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int3
                        vectors ? u : &unused, narrow(k), work, narrow(work_size), integers) == 0;
 }
 
+void obtain_blas_buffer() {
+  // 128 MiB in Debian's builds of 0.3.21, with another thread's room to spare.
+  constexpr size_t bytes = size_t{256} << 20;
+  static bool obtained = false;
+  const blas_call call;
+  if (obtained) return;
+  void* const map = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (map == MAP_FAILED) throw std::bad_alloc();
+  munmap(map, bytes);
+  const double one = 1;
+  double square = 0;
+  blas::syrk(CblasNoTrans, 1, 1, &one, 1, &square);
+  obtained = true;
+}
+
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
+  obtain_blas_buffer();
   const blas_call call;
   T answer = 0;
   T unused = 0;
