@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <mutex>
 #include <new>
@@ -15,15 +16,25 @@ namespace steepest::linalg {
 namespace {
 
 // One BLAS or LAPACK call at a time: OpenBLAS's own threads have had races between concurrent
-// callers. fork() waits for the call that is running, so that a child finds the lock free.
+// callers. fork() waits for the call that is running, so that a child finds the lock free. And in
+// the default floating-point environment as a whole: on x86-64 OpenBLAS forms norms in x87
+// registers, whose rounding and traps fp_environment leaves alone.
 class blas_call {
  public:
-  blas_call() { mutex.lock(); }
+  blas_call() {
+    mutex.lock();
+    std::fegetenv(&callers_);
+    std::fesetenv(FE_DFL_ENV);
+  }
   blas_call(const blas_call&) = delete;
   blas_call& operator=(const blas_call&) = delete;
-  ~blas_call() { mutex.unlock(); }
+  ~blas_call() {
+    std::fesetenv(&callers_);
+    mutex.unlock();
+  }
 
  private:
+  std::fenv_t callers_;
   static std::mutex mutex;
   static const int registered;
 };
