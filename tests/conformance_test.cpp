@@ -135,6 +135,9 @@ struct array {
 using arrays = std::map<std::string, array>;
 using results = std::map<std::string, numbers>;
 
+// Of all calls; null for the default one.
+steepest_context* used_context = nullptr;
+
 const std::map<std::string, std::int32_t>& constants() {
 #define NAMED(prefix, name) \
   { #prefix #name, STEEPEST_##prefix##name }
@@ -260,7 +263,7 @@ results adamw(const json& arguments, arrays& buffers) {
   std::int32_t skipped = 0;
   config.skipped = &skipped;
   steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
-  EXPECT_OK(steepest_adamw_step(nullptr, &config, &tensor, 1, &stats));
+  EXPECT_OK(steepest_adamw_step(used_context, &config, &tensor, 1, &stats));
   return step_results(stats, skipped);
 }
 
@@ -278,7 +281,7 @@ results msign(const json& arguments, arrays& buffers) {
   const array& x = buffers.at("x");
   array& out = buffers.at("out");
   steepest_msign_stats stats = STEEPEST_MSIGN_STATS_INIT;
-  EXPECT_OK(steepest_msign(nullptr, &config, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld,
+  EXPECT_OK(steepest_msign(used_context, &config, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld,
                            out.bytes.data(), out.ld, nullptr, &stats));
   return {{"stats.rank", {static_cast<double>(stats.rank)}}};
 }
@@ -320,7 +323,7 @@ results muon(const json& arguments, arrays& buffers) {
   std::int32_t skipped = 0;
   config.skipped = &skipped;
   steepest_step_stats stats = STEEPEST_STEP_STATS_INIT;
-  EXPECT_OK(steepest_muon_step(nullptr, &config, &tensor, 1, nullptr, &stats));
+  EXPECT_OK(steepest_muon_step(used_context, &config, &tensor, 1, nullptr, &stats));
   return step_results(stats, skipped);
 }
 
@@ -408,9 +411,10 @@ results value(const std::string& function, const json& arguments, arrays& buffer
   if (function == "singular_values" || function == "spectral_norm") {
     const array& x = buffers.at("x");
     numbers values(static_cast<std::size_t>(std::min(x.rows, x.cols)));
-    EXPECT_OK(steepest_singular_values(nullptr, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld,
+    EXPECT_OK(steepest_singular_values(used_context, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld,
                                        values.data()));
-    EXPECT_OK(steepest_spectral_norm(nullptr, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld, &r));
+    EXPECT_OK(
+        steepest_spectral_norm(used_context, x.rows, x.cols, x.dtype, x.bytes.data(), x.ld, &r));
     return {{"values", values}, {"norm", {r}}};
   }
   if (function == "grad_norm" || function == "rms") {
@@ -425,7 +429,7 @@ results value(const std::string& function, const json& arguments, arrays& buffer
     std::int64_t nonfinite = 0;
     const auto call = function == "rms" ? steepest_rms : steepest_grad_norm;
     const auto count = static_cast<std::int64_t>(vectors.size());
-    EXPECT_OK(call(nullptr, vectors.data(), count, &r, &nonfinite));
+    EXPECT_OK(call(used_context, vectors.data(), count, &r, &nonfinite));
     return {{"norm", {r}}, {"rms", {r}}, {"nonfinite", {static_cast<double>(nonfinite)}}};
   }
   ADD_FAILURE() << "unknown function " << function;
@@ -467,7 +471,21 @@ void expect_agreement(const std::string& name, const numbers& got, const json& e
   }
 }
 
-void run(const json& one) {
+// What a case has left in its buffers, and its other results.
+struct outcome {
+  std::map<std::string, std::vector<std::uint8_t>> buffers;
+  results scalars;
+
+  // Bit by bit, so that NaN is NaN.
+  bool same_as(const outcome& other) const {
+    if (buffers != other.buffers || scalars.size() != other.scalars.size()) return false;
+    for (const auto& [name, values] : scalars)
+      if (!steepest_test::same_bits(values, other.scalars.at(name))) return false;
+    return true;
+  }
+};
+
+outcome run(const json& one) {
   const std::string function = one.at("function");
   const json& arguments = one.at("arguments");
   arrays buffers;
@@ -491,20 +509,57 @@ void run(const json& one) {
       EXPECT_EQ(buffer.bytes, before.at(name).bytes) << name;
     }
   }
+  outcome result = {{}, scalars};
+  for (const auto& [name, buffer] : buffers) result.buffers[name] = buffer.bytes;
+  return result;
+}
+
+bool uses_lapack(const json& one) {
+  const std::string function = one.at("function"), text = one.at("arguments").dump();
+  return function == "singular_values" || function == "spectral_norm" ||
+         text.find("\"SVD\"") != std::string::npos;
 }
 
 class conformance : public testing::TestWithParam<const char*> {};
 
-TEST_P(conformance, vectors) {
-  std::ifstream file(std::string(STEEPEST_CONFORMANCE) + "/" + GetParam() + ".json");
-  const json content = json::parse(file);
-  ASSERT_EQ(content.at("format"), "steepest-conformance");
-  ASSERT_EQ(content.at("version"), 1);
+json cases(const std::string& name) {
+  std::ifstream file(std::string(STEEPEST_CONFORMANCE) + "/" + name + ".json");
+  json content = json::parse(file);
+  EXPECT_EQ(content.at("format"), "steepest-conformance");
+  EXPECT_EQ(content.at("version"), 1);
   EXPECT_GT(content.at("cases").size(), 10U);
-  for (const json& one : content.at("cases")) {
+  return content.at("cases");
+}
+
+TEST_P(conformance, vectors) {
+  for (const json& one : cases(GetParam())) {
     SCOPED_TRACE(one.at("name").get<std::string>());
     run(one);
   }
+}
+
+// Each level gives what the files say; with STEEPEST_FLAG_CONSISTENT all give the same bits.
+TEST_P(conformance, vectors_on_every_level) {
+  const json all = cases(GetParam());
+  std::vector<outcome> lowest;
+  for (const steepest_isa isa : steepest_test::levels())
+    for (const std::uint64_t flags : {std::uint64_t{0}, STEEPEST_FLAG_CONSISTENT}) {
+      const auto context = steepest_test::make_context({.max_isa = isa, .flags = flags});
+      used_context = context.get();
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        SCOPED_TRACE(testing::Message() << all[i].at("name") << " on " << steepest_isa_name(isa)
+                                        << (flags != 0 ? ", consistent" : ""));
+        if (flags != 0 && uses_lapack(all[i])) continue;  // no such promise
+        const outcome got = run(all[i]);
+        if (flags == 0) continue;
+        if (isa == steepest_test::levels().front()) {
+          lowest.resize(all.size());
+          lowest[i] = got;
+        }
+        EXPECT_TRUE(got.same_as(lowest[i]));
+      }
+      used_context = nullptr;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(files, conformance,

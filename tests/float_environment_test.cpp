@@ -5,7 +5,7 @@
 #include <cfenv>
 
 #include "adamw_support.hpp"
-#include "executors.hpp"
+#include "every_call.hpp"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -196,6 +196,38 @@ TEST(float_environment, contexts_with_exceptions_unmasked) {
   std::fesetenv(&saved);
   EXPECT_TRUE(made);
   EXPECT_TRUE(kept);
+}
+
+// Every function: the same bits as in the usual environment, and the caller's as it was.
+TEST(float_environment, every_function) {
+  for (const sample_call& call : every_call(call_size::small)) {
+    const context_pointer plain = make_context({.threads = 2});
+    const sample_result expected = run_sample(call, plain.get());
+    ASSERT_OK(expected.status);
+    for (const hostile& environment : hostile_environments) {
+      SCOPED_TRACE(call.name + ", " + environment.name);
+      reversed_executor own(3);
+      own.before_tasks = environment.enter;
+      own.state = float_state;
+      const steepest_executor executor = own.interface();
+      const context_pointer with = make_context({.executor = &executor});
+      for (steepest_context* const context : {plain.get(), with.get()}) {
+        placed_buffers memory(call.given);
+        std::fenv_t saved;
+        std::fegetenv(&saved);
+        environment.enter();
+        const std::uint64_t before = float_state();
+        const int rounding = std::fegetround();
+        const steepest_status status = call.run(context, memory);
+        const bool kept = float_state() == before && std::fegetround() == rounding;
+        std::fesetenv(&saved);
+        EXPECT_EQ(status, STEEPEST_OK);
+        EXPECT_TRUE(kept);
+        EXPECT_TRUE(memory.contents() == expected.after);
+      }
+      EXPECT_TRUE(own.state_kept);
+    }
+  }
 }
 
 }  // namespace

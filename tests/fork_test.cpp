@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "adamw_support.hpp"
-#include "executors.hpp"
+#include "every_call.hpp"
 
 namespace steepest_test {
 namespace {
@@ -151,6 +151,43 @@ TEST_F(after_fork, during_calls_of_other_threads) {
   trimming.join();
   stepping.join();
   EXPECT_EQ(code, 0);
+}
+
+// Every function, with the parent's context and with one of the child's: while other threads of the
+// parent are inside some of them, LAPACK's included.
+TEST_F(after_fork, every_function_during_calls_of_other_threads) {
+  std::vector<sample_call> all = every_call(call_size::small);
+  const context_pointer context = make_context({.threads = 2});
+  std::vector<sample_result> expected;
+  for (const sample_call& call : all) expected.push_back(run_sample(call, context.get()));
+  const auto is_right = [&](std::size_t i, steepest_context* used) {
+    const sample_result got = run_sample(all[i], used);
+    return all[i].uses_lapack ? got.status == STEEPEST_OK : got == expected[i];
+  };
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> others;
+  for (std::size_t t = 0; t < 3; ++t)
+    others.emplace_back([&, t] {
+      for (std::size_t i = t; !stop; ++i)  // one thread makes LAPACK's calls alone
+        if ((t != 0 || all[i % all.size()].uses_lapack) && !is_right(i % all.size(), context.get()))
+          ++wrong;
+    });
+  int code = 0;
+  for (int round = 0; code == 0 && round < (long_run() ? 200 : 8); ++round) {
+    code = in_child([&] {
+      const context_pointer own = try_context({.threads = 2});
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (!is_right(i, context.get())) return 1;
+        if (own == nullptr || !is_right(i, own.get())) return 2;
+      }
+      return 0;
+    });
+  }
+  stop = true;
+  for (std::thread& thread : others) thread.join();
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace

@@ -5,25 +5,11 @@
 
 #include "adamw_support.hpp"
 #include "executors.hpp"
+#include "growth_support.hpp"
 #include "muon_support.hpp"
 
 namespace steepest_test {
 namespace {
-
-using bytes = std::vector<unsigned char>;
-
-template <class Struct>
-bytes to_bytes(const Struct& value) {
-  bytes image(sizeof(Struct));
-  std::memcpy(image.data(), &value, sizeof(Struct));
-  return image;
-}
-
-void set_size(unsigned char* at, std::size_t size) { std::memcpy(at, &size, sizeof(size)); }
-
-bool error_names(const char* text) {
-  return std::string(steepest_last_error()).find(text) != std::string::npos;
-}
 
 struct init_row {
   const char* name;
@@ -90,29 +76,6 @@ TEST(init, refuses_other_sizes_and_null) {
     EXPECT_EQ(row.init(nullptr, row.image.size()), STEEPEST_E_INVALID_ARGUMENT);
     EXPECT_TRUE(error_names(row.name) && error_names("null")) << steepest_last_error();
   }
-}
-
-// An array of structs as a caller with structs of `size` bytes has it: cut off, or with zeros
-// added; what lies beyond the last one is no part of it.
-template <class Struct>
-bytes resized(const std::vector<Struct>& values, std::size_t size) {
-  bytes all(values.size() * size + 64, 0xff);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    unsigned char* at = all.data() + i * size;
-    std::fill_n(at, size, 0);
-    std::memcpy(at, &values[i], std::min(size, sizeof(Struct)));
-    set_size(at, size);
-  }
-  return all;
-}
-
-// What the library must take a struct of `size` bytes for: INIT values where it ends.
-template <class Struct>
-Struct completed(Struct value, std::size_t size, const Struct& init) {
-  Struct whole = init;
-  std::memcpy(&whole, &value, std::min(size, sizeof(Struct)));
-  whole.struct_size = sizeof(Struct);
-  return whole;
 }
 
 class growth : public testing::Test {

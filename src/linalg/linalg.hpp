@@ -140,12 +140,17 @@ int64_t inverse_elements(const steepest_context& context, const symmetric<T>& s,
 template <class T>
 void product(const matrix<const T>& a, const matrix<const T>& b, const matrix<T>& out);
 
+// Has OpenBLAS take the memory that it keeps for its products. Where it cannot have it, it would try
+// again for ever; so a process is asked for as much first, and without it std::bad_alloc is thrown.
+// After the first success nothing happens.
+void obtain_blas_buffer();
+
 // The thin singular value decomposition X = U diag(s) V^T by LAPACK's gesdd; X is spoilt. u is rows
 // x k, vt is k x cols, both without gaps, k = min(rows, cols). With u == nullptr only s. False if
 // LAPACK did not converge.
 template <class T>
 bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int32_t* integers);
-// Elements of `work`, for any stride; `integers` has 8 min(rows, cols).
+// Elements of `work`, for any stride; `integers` has 8 min(rows, cols). May throw as below.
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors);
 

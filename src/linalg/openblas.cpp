@@ -2,10 +2,13 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <mutex>
+#include <new>
 
 #include "linalg/linalg.hpp"
 
@@ -13,15 +16,25 @@ namespace steepest::linalg {
 namespace {
 
 // One BLAS or LAPACK call at a time: OpenBLAS's own threads have had races between concurrent
-// callers. fork() waits for the call that is running, so that a child finds the lock free.
+// callers. fork() waits for the call that is running, so that a child finds the lock free. And in
+// the default floating-point environment as a whole: on x86-64 OpenBLAS forms norms in x87
+// registers, whose rounding and traps fp_environment leaves alone.
 class blas_call {
  public:
-  blas_call() { mutex.lock(); }
+  blas_call() {
+    mutex.lock();
+    std::fegetenv(&callers_);
+    std::fesetenv(FE_DFL_ENV);
+  }
   blas_call(const blas_call&) = delete;
   blas_call& operator=(const blas_call&) = delete;
-  ~blas_call() { mutex.unlock(); }
+  ~blas_call() {
+    std::fesetenv(&callers_);
+    mutex.unlock();
+  }
 
  private:
+  std::fenv_t callers_;
   static std::mutex mutex;
   static const int registered;
 };
@@ -198,8 +211,25 @@ bool svd(const matrix<T>& x, T* u, T* s, T* vt, T* work, int64_t work_size, int3
                        vectors ? u : &unused, narrow(k), work, narrow(work_size), integers) == 0;
 }
 
+void obtain_blas_buffer() {
+  // 128 MiB in Debian's builds of 0.3.21, with another thread's room to spare.
+  constexpr size_t bytes = size_t{256} << 20;
+  static bool obtained = false;
+  const blas_call call;
+  if (obtained) return;
+  void* const map = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (map == MAP_FAILED) throw std::bad_alloc();
+  munmap(map, bytes);
+  const double one = 1;
+  double square = 0;
+  blas::syrk(CblasNoTrans, 1, 1, &one, 1, &square);
+  obtained = true;
+}
+
 template <class T>
 int64_t svd_work_size(int64_t rows, int64_t cols, bool vectors) {
+  obtain_blas_buffer();
   const blas_call call;
   T answer = 0;
   T unused = 0;

@@ -199,7 +199,7 @@ class computation {
     if (output_.data != to_.stored.data)
       if (const failure failed = deliver(output_)) return failed;
     if (orthogonality) result_.orthogonality = departure(output_);
-    return {};
+    return failed_;
   }
 
  private:

@@ -56,12 +56,14 @@ int32_t cgroup_quota_cores() {
 
 steepest_status parallel_for(steepest_context& context, int64_t tasks, task_body body,
                              void* argument) {
-  if (tasks <= 1 || context.threads == 1 || inside_task ||
-      context.fork_generation != fork_generation()) {
+  const auto run_here = [&] {
     const fp_environment environment;
     for (int64_t task = 0; task < tasks; ++task) body(argument, task, 0);
     return STEEPEST_OK;
-  }
+  };
+  if (tasks <= 1 || context.threads == 1 || inside_task ||
+      context.fork_generation != fork_generation())
+    return run_here();
   counted_body counted = {body, argument};
   // Executors see to it that the tasks come after this; said once more for ThreadSanitizer, which
   // does not see into oneTBB.
@@ -71,6 +73,8 @@ steepest_status parallel_for(steepest_context& context, int64_t tasks, task_body
       executor.parallel_for(executor.user, tasks, counted_body::run, &counted);
   const int64_t finished = counted.finished.load(std::memory_order_acquire);
   if (status == STEEPEST_OK && finished == tasks) return STEEPEST_OK;
+  // oneTBB throws where it cannot start a thread, for lack of memory or by a limit on processes.
+  if (context.destroy_executor != nullptr && finished == 0) return run_here();
   return fail(
       STEEPEST_E_INTERNAL, "executor.parallel_for returned %d after running %lld of %lld tasks",
       static_cast<int>(status), static_cast<long long>(finished), static_cast<long long>(tasks));

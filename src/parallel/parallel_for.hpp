@@ -12,8 +12,8 @@ using task_body = void (*)(void* argument, int64_t task, int32_t worker);
 
 // Runs body once for each task in [0, tasks), each in its own floating-point environment, and
 // returns when all are done. A single task, a context of one thread, a child of fork() and a call
-// from within a task stay on the calling thread. Fails (STEEPEST_E_INTERNAL) only if the executor
-// does.
+// from within a task stay on the calling thread, and so does one for which oneTBB cannot start a
+// thread. Fails (STEEPEST_E_INTERNAL) only if the executor does.
 steepest_status parallel_for(steepest_context& context, int64_t tasks, task_body body,
                              void* argument);
 
