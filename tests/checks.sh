@@ -231,7 +231,7 @@ thread_sanitizer_build() {
 }
 
 cached() {
-  sed -n "s/^$1:[A-Z]*=//p" build/release/CMakeCache.txt
+  sed -n "s/^$1:[A-Z]*=//p" build/release/CMakeCache.txt 2>/dev/null
 }
 
 # ---- tests
