@@ -140,9 +140,9 @@ int64_t inverse_elements(const steepest_context& context, const symmetric<T>& s,
 template <class T>
 void product(const matrix<const T>& a, const matrix<const T>& b, const matrix<T>& out);
 
-// Has OpenBLAS take the memory that it keeps for its products. Where it cannot have it, it would try
-// again for ever; so a process is asked for as much first, and without it std::bad_alloc is thrown.
-// After the first success nothing happens.
+// Has OpenBLAS take the memory that it keeps for its products. Where it cannot have it, it would
+// try again for ever; so a process is asked for as much first, and without it std::bad_alloc is
+// thrown. After the first success nothing happens.
 void obtain_blas_buffer();
 
 // The thin singular value decomposition X = U diag(s) V^T by LAPACK's gesdd; X is spoilt. u is rows

@@ -9,8 +9,8 @@ trap 'rm -rf "$work"' EXIT
 
 for header in "$here"/headers/*/; do
   name=$(basename "$header")
-  "${CC:-cc}" -std=c99 -pedantic -Wall -Wextra -Werror -I "$header" "$here/old_caller.c" "$library" \
-    -Wl,-rpath,"$(dirname "$library")" -lm -o "$work/$name"
+  "${CC:-cc}" -std=c99 -pedantic -Wall -Wextra -Werror -I "$header" "$here/old_caller.c" \
+    "$library" -Wl,-rpath,"$(dirname "$library")" -lm -o "$work/$name"
   "$work/$name" || {
     echo "a program built with the header '$name' does not work with $library"
     exit 1

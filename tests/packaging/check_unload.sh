@@ -7,8 +7,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-"${CC:-cc}" -std=gnu99 -Wall -Wextra -Werror -I "$here/../../include" "$here/unload.c" -ldl -lpthread \
-  -o "$work/unload"
+"${CC:-cc}" -std=gnu99 -Wall -Wextra -Werror -I "$here/../../include" "$here/unload.c" \
+  -ldl -lpthread -o "$work/unload"
 timeout 60 "$work/unload" "$library"
 # On two threads whatever the machine has.
 STEEPEST_NUM_THREADS=2 timeout 60 "$work/unload" "$library"
