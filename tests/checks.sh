@@ -423,6 +423,7 @@ test_all() {
     if_passed -n 3 'aarch64 tests under emulation' aarch64_test
     check 'ThreadSanitizer build' thread_sanitizer_build
     if_passed -n 3 'tests with threads under ThreadSanitizer' thread_sanitizer_test
+    check -n 9 'fuzzers, for a minute each' shared_objects tests/fuzz/run.sh
   fi
 
   check 'sanitizer build' sanitized_build sanitizers address,undefined all
