@@ -53,6 +53,10 @@ foreach(line IN LISTS source_lines)
     if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
       set(optimization -O1)
     endif()
+    # A fuzzer is led by the branches outside of the kernels; theirs are the same for any input.
+    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[^ ]*fuzzer")
+      list(APPEND optimization -fno-sanitize=fuzzer-no-link)
+    endif()
     set_property(SOURCE "src/${source}" APPEND PROPERTY
       COMPILE_OPTIONS ${optimization} ${flags_${level}})
   endif()

@@ -133,6 +133,28 @@ TYPED_TEST(adamw_values, amsgrad_by_hand) {
   });
 }
 
+// A maximum that is NaN stays so, also beside numbers, and a NaN v becomes one: on every level.
+TYPED_TEST(adamw_values, amsgrad_keeps_nan) {
+  this->on_each_level([](steepest_isa isa) {
+    steepest_adamw_config config = make_config();
+    config.flags = STEEPEST_ADAMW_AMSGRAD;
+    const auto context = make_context({.max_isa = isa});
+    for (const bool in_maximum : {true, false}) {
+      adamw_arrays<TypeParam> a(21);
+      for (std::size_t i = 0; i < a.count(); ++i) {
+        a.param[i] = a.exp_avg[i] = a.exp_avg_sq[i] = a.max_exp_avg_sq[i] = 1;
+        (in_maximum ? a.max_exp_avg_sq : a.exp_avg_sq)[i] =
+            std::numeric_limits<TypeParam>::quiet_NaN();
+      }
+      EXPECT_OK(run_step(context.get(), config, a));
+      for (std::size_t i = 0; i < a.count(); ++i) {
+        EXPECT_TRUE(std::isnan(a.max_exp_avg_sq[i])) << i;
+        EXPECT_TRUE(std::isnan(a.param[i])) << i;
+      }
+    }
+  });
+}
+
 // Decoupled decay does not enter the moments, coupled decay does; MAXIMIZE mirrors the gradient.
 // One step with g = 2, theta = 4, decay = 1/2, beta = 1/2, lr = 1/4, eps = 0, u = sign(g):
 //   decoupled: m = 1, theta = 4 - 1/4 (1 + 2) = 3.25;  coupled: g = 4, m = 2, theta = 3.75;

@@ -251,6 +251,11 @@ TEST(bad_input, nothing_narrow_beside_f64) {
                        }},
                       {STEEPEST_E_DTYPE, "tensors[2].param_copy_dtype",
                        [](call& c) { c.last().param_copy = memory.copy; }},
+                      {STEEPEST_E_DTYPE, "tensors[2].param_copy is set",
+                       [](call& c) {
+                         c.last().param_copy = memory.copy;
+                         c.last().param_copy_dtype = STEEPEST_F64;
+                       }},
                       {STEEPEST_E_DTYPE, "tensors[2].exp_avg_dtype", [](call& c) {
                          c.last().exp_avg_dtype = STEEPEST_Q8_DYNAMIC;
                          c.last().exp_avg_scales = memory.m_scales;

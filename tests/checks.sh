@@ -432,6 +432,7 @@ test_all() {
       check -n 3 'tests with sanitizers' sanitizer_test
       check -n 3 'tests that fork, with sanitizers' sanitizer_fork_test
     fi
+    check -n 9 'fuzzers, for a minute each' shared_objects tests/fuzz/run.sh
   fi
 }
 

@@ -673,6 +673,33 @@ TEST(msign_bad_input, older_callers) {
   }
 }
 
+// The stride of a single row is never taken: what it would lead to need not fit.
+TEST(msign_bad_input, any_stride_of_one_row) {
+  std::vector<float> x(50), wanted(50), out(50);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) - 20;
+  EXPECT_OK(steepest_msign(nullptr, nullptr, 1, 50, STEEPEST_F32, x.data(), 0, wanted.data(), 0,
+                           nullptr, nullptr));
+  double norm = 0, far_norm = 0;
+  EXPECT_OK(steepest_spectral_norm(nullptr, 1, 50, STEEPEST_F32, x.data(), 0, &norm));
+  for (const std::int64_t far : {INT64_MAX, INT64_MAX / 2, INT64_MAX / 4 + 1}) {
+    EXPECT_OK(steepest_msign(nullptr, nullptr, 1, 50, STEEPEST_F32, x.data(), far, out.data(), far,
+                             nullptr, nullptr));
+    EXPECT_TRUE(same_bits(out, wanted)) << far;
+    EXPECT_OK(steepest_spectral_norm(nullptr, 1, 50, STEEPEST_F32, x.data(), far, &far_norm));
+    EXPECT_EQ(far_norm, norm) << far;
+  }
+}
+
+TEST(msign_bad_input, more_matrices_than_there_can_be) {
+  std::size_t bytes = 77;
+  for (const std::int64_t count : {std::int64_t{1} << 31, std::int64_t{1} << 62, INT64_MAX}) {
+    EXPECT_EQ(steepest_msign_workspace_size(nullptr, nullptr, 3, 3, STEEPEST_F32, count, &bytes),
+              STEEPEST_E_SHAPE);
+    expect_named("msign_workspace_size", "count");
+  }
+  EXPECT_EQ(bytes, 77U);
+}
+
 // ------------------------------------------------------------------ the scalar functions
 
 TEST(msign_bad_input, band_and_coefficients) {
@@ -688,6 +715,9 @@ TEST(msign_bad_input, band_and_coefficients) {
   expect_named("msign_band", "high");
   EXPECT_EQ(low, 77);
   EXPECT_EQ(high, 88);
+  // A bound so small that its inverse is beyond the range of a double.
+  EXPECT_OK(steepest_msign_band(nullptr, 0x1p-1070, &low, &high));
+  EXPECT_TRUE(low >= 0 && low < 1e-300 && high > 1 && high < 1.1) << low << ' ' << high;
   std::vector<double> rows(30, -7);
   const auto before = rows;
   for (const double bad : {0.0, 0.9e-12, 1.0, 2.0, -1.0, not_a_number, infinity}) {

@@ -536,5 +536,43 @@ TEST(muon_bad_input, reads_like_a_sentence) {
                "muon_step: tensors[2].momentum_ld is 9, less than a row (cols = 10)");
 }
 
+// The stride of a single row, or of a buffer that is not used, is never taken.
+TEST(muon_bad_input, strides_without_effect) {
+  const auto step = [](std::int64_t rows, std::int64_t cols, std::int64_t ld,
+                       std::int64_t delta_ld) {
+    std::vector<float> arrays(2000);
+    for (std::size_t i = 0; i < arrays.size(); ++i) arrays[i] = static_cast<float>(i % 13) - 6;
+    steepest_muon_tensor t = STEEPEST_MUON_TENSOR_INIT;
+    t.rows = rows;
+    t.cols = cols;
+    t.param_ld = t.grad_ld = t.momentum_ld = ld;
+    t.delta_ld = delta_ld;
+    t.param = arrays.data();
+    t.grad = arrays.data() + 600;
+    t.momentum = arrays.data() + 1200;
+    const steepest_muon_config config = STEEPEST_MUON_CONFIG_INIT;
+    EXPECT_OK(steepest_muon_step(nullptr, &config, &t, 1, nullptr, nullptr));
+    return arrays;
+  };
+  EXPECT_TRUE(same_bits(step(1, 50, INT64_MAX / 4, 0), step(1, 50, 0, 0)));
+  EXPECT_TRUE(same_bits(step(40, 12, 0, INT64_MAX / 2), step(40, 12, 0, 0)));
+}
+
+TEST(muon_bad_input, no_copy_of_f64) {
+  std::vector<double> arrays(4 * 16);
+  steepest_muon_tensor t = STEEPEST_MUON_TENSOR_INIT;
+  t.rows = t.cols = 4;
+  t.param = arrays.data();
+  t.grad = arrays.data() + 16;
+  t.momentum = arrays.data() + 32;
+  t.param_copy = arrays.data() + 48;
+  t.param_dtype = t.grad_dtype = t.momentum_dtype = t.param_copy_dtype = STEEPEST_F64;
+  const steepest_muon_config config = STEEPEST_MUON_CONFIG_INIT;
+  EXPECT_EQ(steepest_muon_step(nullptr, &config, &t, 1, nullptr, nullptr), STEEPEST_E_DTYPE);
+  EXPECT_NE(std::string(steepest_last_error()).find("tensors[0].param_copy is set"),
+            std::string::npos)
+      << steepest_last_error();
+}
+
 }  // namespace
 }  // namespace steepest_test

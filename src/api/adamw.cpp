@@ -96,7 +96,8 @@ steepest_status check_narrow(const argument& where, const steepest_adamw_tensor&
           check_residual(where, tensor.residual_kind, tensor.param_dtype, emit_delta);
       status != STEEPEST_OK)
     return status;
-  if (const auto status = check_param_copy(where, tensor.param_copy, emit_delta);
+  if (const auto status =
+          check_param_copy(where, tensor.param_copy, tensor.param_dtype, emit_delta);
       status != STEEPEST_OK)
     return status;
   if ((flags & STEEPEST_ADAMW_AMSGRAD) != 0 && is_q8(tensor.exp_avg_sq_dtype))

@@ -125,8 +125,14 @@ steepest_status check_residual(const argument& where, int32_t kind, steepest_dty
   return STEEPEST_OK;
 }
 
-steepest_status check_param_copy(const argument& where, const void* param_copy, bool emit_delta) {
-  if (emit_delta && param_copy != nullptr)
+steepest_status check_param_copy(const argument& where, const void* param_copy,
+                                 steepest_dtype param, bool emit_delta) {
+  if (param_copy == nullptr) return STEEPEST_OK;
+  if (param == STEEPEST_F64)
+    return where.fail(STEEPEST_E_DTYPE,
+                      ".param_copy is set, but param_dtype is f64: only f32, "
+                      "bf16 and f16 parameters have copies");
+  if (emit_delta)
     return where.fail(STEEPEST_E_INVALID_ARGUMENT,
                       ".param_copy is set, but with EMIT_DELTA the parameter is not written");
   return STEEPEST_OK;

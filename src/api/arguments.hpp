@@ -178,7 +178,8 @@ steepest_status check_matrix(const argument& where, const char* field, const cha
 // Narrow storage of a tensor: its residual_kind, param_copy and first_index.
 steepest_status check_residual(const argument& where, int32_t kind, steepest_dtype param,
                                bool emit_delta);
-steepest_status check_param_copy(const argument& where, const void* param_copy, bool emit_delta);
+steepest_status check_param_copy(const argument& where, const void* param_copy,
+                                 steepest_dtype param, bool emit_delta);
 steepest_status check_first_index(const argument& where, int64_t first_index, int64_t count);
 
 // Obtains the planned memory, from the caller's workspace if there is one.

@@ -113,6 +113,8 @@ steepest_status open_matrix(const char* function, steepest_context* given_contex
   if (const auto status = check_matrix(where, "x", "ldx", x, rows, cols, ldx, dtype);
       status != STEEPEST_OK)
     return status;
+  // Of one row it may be anything, and is never taken.
+  if (rows == 1) ldx = cols;
   return use(*context, stored_matrix{const_cast<void*>(x), ldx, dtype});
 }
 

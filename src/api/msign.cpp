@@ -64,6 +64,8 @@ class msign_call {
     if (ldo == 0) ldo = shape.cols;
     if (shape.empty() || count == 0) return STEEPEST_OK;
     if (const auto status = check_matrices(); status != STEEPEST_OK) return status;
+    // Of one row they may be anything, and are never taken.
+    if (shape.rows == 1) ldx = ldo = shape.cols;
 
     const msign_plan plan =
         msign_plan_for(config_, shape.dtype, shape.rows, shape.cols, consistent);
@@ -81,9 +83,7 @@ class msign_call {
       return status;
     if (const auto status = check_shape(function_, config_, shape); status != STEEPEST_OK)
       return status;
-    if (count < 0)
-      return fail(STEEPEST_E_SHAPE, "%s: count is negative (%lld)", function_,
-                  static_cast<long long>(count));
+    if (const auto status = check_batch_count(); status != STEEPEST_OK) return status;
     *bytes = 0;
     if (shape.empty() || count == 0) return STEEPEST_OK;
     steepest_context* context = nullptr;
@@ -107,7 +107,7 @@ class msign_call {
     memory.plan<range_key>(2 * count);
   }
 
-  steepest_status check_matrices() const {
+  steepest_status check_batch_count() const {
     const argument where = {function_, ""};
     if (count < 0)
       return where.fail(STEEPEST_E_SHAPE, ".count is negative (%lld)",
@@ -115,6 +115,12 @@ class msign_call {
     if (count > INT32_MAX)
       return where.fail(STEEPEST_E_SHAPE, ".count is too large (%lld)",
                         static_cast<long long>(count));
+    return STEEPEST_OK;
+  }
+
+  steepest_status check_matrices() const {
+    if (const auto status = check_batch_count(); status != STEEPEST_OK) return status;
+    const argument where = {function_, ""};
     if (x == nullptr) return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".x is null");
     if (out == nullptr) return where.fail(STEEPEST_E_INVALID_ARGUMENT, ".out is null");
     for (int64_t i = 0; i < count; ++i) {

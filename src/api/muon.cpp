@@ -119,7 +119,8 @@ steepest_status check_narrow(const argument& where, const steepest_muon_tensor& 
   if (const auto status = check_residual(where, t.residual_kind, t.param_dtype, emit_delta);
       status != STEEPEST_OK)
     return status;
-  if (const auto status = check_param_copy(where, t.param_copy, emit_delta); status != STEEPEST_OK)
+  if (const auto status = check_param_copy(where, t.param_copy, t.param_dtype, emit_delta);
+      status != STEEPEST_OK)
     return status;
   if (is_q8(t.momentum_dtype) && t.momentum_ld != 0 && t.momentum_ld != t.cols)
     return where.fail(STEEPEST_E_SHAPE,
@@ -256,7 +257,11 @@ bool is_consistent(const group& of, const steepest_context& context) {
 muon_job job_of(const steepest_muon_tensor& t, const group& of, const steepest_context& context) {
   const buffer_list buffers = buffers_of(t, of.config.flags);
   const bool emit_delta = (of.config.flags & STEEPEST_MUON_EMIT_DELTA) != 0;
-  const auto stride = [&](int64_t buffer) { return buffers.uses[buffer].stride; };
+  // Of one row, or of a buffer that is not used, it may be anything, and is never taken.
+  const auto stride = [&](int64_t buffer) {
+    const buffer_use& use = buffers.uses[buffer];
+    return use.used && t.rows > 1 ? use.stride : t.cols;
+  };
   return {t.rows,
           t.cols,
           t.fan_out,

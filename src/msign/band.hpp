@@ -10,9 +10,12 @@ namespace steepest::msign {
 template <class F>
 band band_of(const F& f, double from, double to) {
   constexpr int points = 4096;
-  const double ratio = std::log(to / from) / points;
+  // In halves, since to / from may overflow.
+  const double ratio = (std::log(to) - std::log(from)) / points / 2;
   const auto at = [&](double i) {
-    return i <= 0 ? from : i >= points ? to : from * std::exp(ratio * i);
+    if (i <= 0 || i >= points) return i <= 0 ? from : to;
+    const double half = std::exp(ratio * i);
+    return from * half * half;
   };
   double lowest = 0;
   double highest = 0;

@@ -279,8 +279,8 @@ struct adamw {
         vec v_max = x.v;
         if (flags.amsgrad) {
           const vec largest = simd::load<Level>(b.max_exp_avg_sq + i);
-          // Written so that a NaN on either side stays.
-          v_max = simd::select((largest >= x.v) | (largest != largest), largest, x.v);
+          // Written so that a NaN on either side stays; to xsimd no NaN is != another with AVX.
+          v_max = simd::select((largest >= x.v) | ~(largest == largest), largest, x.v);
           simd::store<Level>(b.max_exp_avg_sq + i, v_max);
         }
         denominator = simd::sqrt(v_max) + vec(k.eps);

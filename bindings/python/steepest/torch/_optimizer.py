@@ -141,11 +141,11 @@ class Optimizer(torch.optim.Optimizer):
             storing = {**group, **groups[-1]}
             storage.check_options(storing, tuple(k for kind in self._kinds for k in kind.moments))
             for i, (param, number) in enumerate(zip(group["params"], saved["params"])):
-                entry = state.get(number)
+                where = f"state_dict['state'][{number!r}], for param_groups[{place}]['params'][{i}]"
+                entry = state.get(number, {})
+                self._check_state(where, entry, param)
                 if not entry:
                     continue
-                where = f"state_dict['state'][{number!r}], for param_groups[{place}]['params'][{i}]"
-                self._check_state(where, entry, param)
                 one = {**storing, "params": [param], "param_names": [where]}
                 self._check_parts(one, entry.get("format"))
                 if "format" in entry or storing["state_dtype"]:
@@ -175,6 +175,8 @@ class Optimizer(torch.optim.Optimizer):
             wanted = " or ".join(" and ".join(kind) for kind in kinds)
             found = ", ".join(sorted(tensors))
             states.refuse(where, f"it has {found}, but needs {wanted}: is it of another optimizer?")
+        if entry and "step" not in entry and all("exp_avg" in kind for kind in kinds):
+            states.refuse(where, "step is missing")
         states.check_state(where, entry, param.shape, param.dtype)
 
     def master(self, param: Tensor) -> Tensor:

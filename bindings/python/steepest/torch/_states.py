@@ -31,15 +31,13 @@ def refuse(where: str, what: str) -> NoReturn:
 
 def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) -> None:
     """Refuses a state whose tensors are not what its format says."""
+    _check_step(where, entry)
     formats = entry.get("format", {})
     if not isinstance(formats, dict):
         refuse(where, f"its format is {formats!r}, not a dictionary")
     for key, name in formats.items():
-        if (
-            key != "param"
-            and (key not in storage.PLACES or name not in storage.Q8)
-            or (key == "param" and name not in storage.MASTERS)
-        ):
+        known = storage.MASTERS if key == "param" else storage.Q8 if key in storage.PLACES else ()
+        if not isinstance(name, str) or name not in known:
             refuse(where, f"its format says {key}: {name!r}, which this version does not know")
     for key in [*storage.PLACES, *("residual", "master")]:
         value = entry.get(key)
@@ -47,6 +45,8 @@ def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) 
             continue
         if not isinstance(value, Tensor):
             refuse(where, f"{key} is {'missing' if value is None else f'no tensor, but {value!r}'}")
+        if value.is_meta or value.layout != torch.strided:
+            refuse(where, f"{key} is on {value.device} with layout {value.layout}, not an array")
         if value.shape != shape:
             refuse(where, f"{key} has the shape {tuple(value.shape)}, not {tuple(shape)}")
         if key in formats:
@@ -66,11 +66,26 @@ def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) 
             refuse(where, f"{key} is of type {entry[key].dtype}, not {wanted}")
 
 
+def _check_step(where: str, entry: dict) -> None:
+    step = entry.get("step")
+    if "step" not in entry:
+        if "exp_avg" in entry:
+            refuse(where, "step is missing")
+        return
+    if isinstance(step, Tensor):
+        if step.numel() != 1 or step.is_complex() or step.is_meta or step.layout != torch.strided:
+            refuse(where, f"step is {step!r}, not one number")
+    elif not isinstance(step, (int, float)):
+        refuse(where, f"step is {step!r}, not a number")
+    if not 0 <= float(step) < 2**63:
+        refuse(where, f"step is {float(step)}, not a count of steps")
+
+
 def _check_q8(where: str, key: str, name: str, codes: Tensor, scales: Any) -> None:
     wanted = storage.scale_count(name, codes.numel()), storage.SCALE_DTYPES[name]
     if codes.dtype != torch.uint8:
         refuse(where, f"{key} is of type {codes.dtype}, but {name} has torch.uint8")
-    if scales is None:
+    if not isinstance(scales, Tensor):
         refuse(where, f"{key}_scales is missing, though {key} is {name}")
     if (scales.numel(), scales.dtype) != wanted:
         refuse(
