@@ -266,6 +266,39 @@ thread_sanitizer_test() {
   env -u STEEPEST_TEST_LONG ctest --preset thread-sanitizer --parallel "$(nproc)"
 }
 
+# Memory errors and leaks, at the level of which memcheck knows the instructions. Those tests in
+# which a test program's own long double arithmetic matters less than the library's memory; that it
+# forks, and what malloc must refuse, are other tests' questions. tests/valgrind.supp has what other
+# libraries leave behind, each with its reason.
+memcheck_tests='^(adamw_(values|chunk|rounding)|bad_input|callbacks|conformance|context|diagnostics'
+memcheck_tests+='|grad_norm|growth|msign_bad_input|muon_bad_input|overlap|q8|schedule.*'
+memcheck_tests+='|spectral_norm|step_stats|storage|unit_scaled_convert|update_rms|c_.*)$'
+memcheck() {
+  local failures=0 test
+  for test in $(sed -n 's/^test  *\([a-z0-9_]*\) .*/\1/p' tests/tests.list); do
+    if [[ $test =~ $memcheck_tests ]]; then
+      echo "== $test"
+      OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Prescott STEEPEST_MAX_ISA=generic \
+        valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=all \
+        --suppressions=tests/valgrind.supp "build/release/tests/$test" --gtest_brief=1 ||
+        failures=$((failures + 1))
+    fi
+  done
+  echo "$failures tests with errors"
+  ((failures == 0))
+}
+
+# The soak itself, and that it finds what is put wrong on purpose.
+soak() {
+  build/release/tests/soak --minutes 5
+}
+
+soak_finds() {
+  local status=0
+  build/release/tests/soak --minutes 0.4 --seed 1 --sabotage "$1" || status=$?
+  ((status == 1))
+}
+
 # The packages want the prefix /usr, which changes no object.
 packages() {
   local prefix status=0
@@ -420,6 +453,11 @@ test_all() {
   join
 
   if [[ $long ]]; then
+    check -n 20 'soak of five minutes' soak
+    for kind in leak bits oracle file thread; do
+      check -n 1 "the soak finds what is wrong on purpose: $kind" soak_finds "$kind"
+    done
+    check -n 1 'memcheck at the generic level' memcheck
     check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
       build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled
