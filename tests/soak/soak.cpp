@@ -154,6 +154,8 @@ int main(int count, char** words) {
     std::fputs(soak::usage, stderr);
     return 2;
   }
+  // One arena: malloc_trim does not give back the free end of the others.
+  mallopt(M_ARENA_MAX, 1);
   try {
     return soak::run(*options);
   } catch (const std::exception& error) {
