@@ -279,7 +279,7 @@ memcheck() {
     if [[ $test =~ $memcheck_tests ]]; then
       echo "== $test"
       OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Prescott STEEPEST_MAX_ISA=generic \
-        valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=all \
+        valgrind --quiet --error-exitcode=9 --leak-check=full \
         --suppressions=tests/valgrind.supp "build/release/tests/$test" --gtest_brief=1 ||
         failures=$((failures + 1))
     fi
