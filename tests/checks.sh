@@ -455,6 +455,7 @@ test_all() {
       check -n 1 "the soak finds what is wrong on purpose: $kind" soak_finds "$kind"
     done
     check -n 1 'memory errors and leaks, by memcheck' memcheck
+    check -n 1 'a test notices each mutant' tests/mutation/run.py
     check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
       build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,7 +46,9 @@ def run(command, **options):
 
 def build(targets):
     """What mutants are compared with and linked from."""
-    subprocess.run(["cmake", "--preset", "release"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["cmake", "--preset", "release"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     subprocess.run(["cmake", "--build", BUILD, "--target", *targets], check=True)
 
 
