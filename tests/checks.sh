@@ -269,9 +269,9 @@ thread_sanitizer_test() {
 # Memory errors and leaks, at the levels of which memcheck knows the instructions: generic and AVX2.
 # Not the tests that hold results against long double, which is no longer than double there, nor
 # those that fork, nor long computations. tests/valgrind.supp: what other libraries leave behind.
-memchecked=(adamw_chunk adamw_values bad_input c_layout c_usage callbacks context diagnostics growth
-  muon_bad_input overlap q8 schedule schedule_bad_input spectral_norm storage unit_scaled_convert
-  update_rms)
+memchecked=(adamw_chunk adamw_values bad_input c_layout c_usage callbacks conformance context
+  diagnostics growth muon_bad_input overlap q8 schedule schedule_bad_input spectral_norm
+  unit_scaled_convert)
 memcheck() {
   local failures=0 test started
   for test in "${memchecked[@]}"; do

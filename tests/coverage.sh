@@ -9,10 +9,11 @@ build=build/coverage
 cmake --preset coverage >/dev/null
 cmake --build "$build"
 find "$build" -name '*.gcda' -delete
-# A test that fails has still executed what it has executed, but then the figures say little.
+# Counting takes time; consistent_matrix compares levels, on code that the other tests go through as
+# well. Where a test fails, the figures say little.
 status=0
-ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" --label-exclude '^long$' ||
-  status=$?
+ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" --label-exclude '^long$' \
+  --exclude-regex '^consistent_matrix$' || status=$?
 mkdir -p "$build/html"
 # Of lines that several units compile, each counts once, as executed if one of them executed it.
 .venv/bin/gcovr --root . --filter src/ --exclude-noncode-lines \
