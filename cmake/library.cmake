@@ -48,9 +48,10 @@ foreach(line IN LISTS source_lines)
   elseif(architecture IN_LIST architectures_${level})
     target_sources(steepest_objects PRIVATE "src/${source}")
     # Always optimized: what is not inlined becomes a weak symbol, which the linker may share with
-    # code for lesser CPUs. With sanitizers, which never leave this machine, only a little.
+    # code for lesser CPUs. Only a little with sanitizers and where lines are counted: those never
+    # leave this machine.
     set(optimization -O3)
-    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize|--coverage")
       set(optimization -O1)
     endif()
     # A fuzzer is led by the branches outside of the kernels; theirs are the same for any input.

@@ -148,6 +148,25 @@ void expect_refused(steepest_status status, steepest_status expected, const std:
   EXPECT_EQ(std::string(steepest_last_error()).rfind(text, 0), 0u) << steepest_last_error();
 }
 
+TEST(adamw_chunk, a_failing_executor) {
+  reversed_executor own(2);
+  own.result = STEEPEST_E_OUT_OF_MEMORY;
+  const steepest_executor executor = own.interface();
+  const context_pointer context = make_context({.executor = &executor});
+  adamw_arrays<float> arrays(8 * tile);
+  const steepest_adamw_tensor tensor = make_tensor(arrays);
+  const steepest_adamw_config config = make_config();
+  steepest_adamw_plan* plan = nullptr;
+  ASSERT_OK(steepest_adamw_begin(context.get(), &config, &tensor, 1, &plan));
+  EXPECT_EQ(steepest_adamw_chunk(plan, 0, 0, 8 * tile), STEEPEST_E_INTERNAL);
+  EXPECT_EQ(std::string(steepest_last_error()).find("adamw_chunk: executor"), 0u)
+      << steepest_last_error();
+  EXPECT_GT(own.calls, 0);
+  // How far it came is not known, so that it can neither be repeated nor be closed.
+  EXPECT_EQ(steepest_adamw_chunk(plan, 0, 0, tile), STEEPEST_E_INVALID_ARGUMENT);
+  EXPECT_EQ(steepest_adamw_end(plan, nullptr), STEEPEST_E_INVALID_ARGUMENT);
+}
+
 TEST(adamw_chunk, bad_chunks_write_nothing) {
   model m;
   const model before;
@@ -161,11 +180,13 @@ TEST(adamw_chunk, bad_chunks_write_nothing) {
       {{6, 0, t}, "adamw_chunk: tensor is 6"},
       {{INT64_MAX, 0, t}, "adamw_chunk: tensor"},
       {{0, 1, t}, "adamw_chunk: first is 1:"},
+      {{0, t / 2, t / 2}, "adamw_chunk: first is 8192:"},
       {{0, -t, t}, "adamw_chunk: first is -16384:"},
       {{0, 4 * t, t}, "adamw_chunk: first is 65536:"},
       {{0, 3 * t + 1, 76}, "adamw_chunk: first"},
       {{0, INT64_MIN, t}, "adamw_chunk: first"},
       {{0, 0, t - 1}, "adamw_chunk: count is 16383:"},
+      {{0, 0, t / 2}, "adamw_chunk: count is 8192:"},
       {{0, 0, -1}, "adamw_chunk: count is -1:"},
       {{0, 3 * t, 78}, "adamw_chunk: count is 78:"},
       {{0, 3 * t, t}, "adamw_chunk: count"},

@@ -320,6 +320,60 @@ TEST(adamw_narrow, edge_values) {
   }
 }
 
+// The mixes that have kernels of their own for a plain step without a copy, which the pairs above
+// seldom meet: ordinary values, and values that are not finite or the largest.
+TEST(adamw_narrow, kernels_of_their_own) {
+  constexpr steepest_dtype q8 = STEEPEST_Q8_COMPANDED;
+  const storage kinds[] = {
+      {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_RESIDUAL_LOW16, STEEPEST_F32, STEEPEST_F32},
+      {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_RESIDUAL_NEAREST16, STEEPEST_F32, STEEPEST_F32},
+      {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_RESIDUAL_NONE, STEEPEST_BF16, STEEPEST_BF16},
+      {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_RESIDUAL_NONE, STEEPEST_F32, STEEPEST_F32},
+      {STEEPEST_F32, STEEPEST_F32, STEEPEST_RESIDUAL_NONE, q8, q8},
+      {STEEPEST_F32, STEEPEST_BF16, STEEPEST_RESIDUAL_NONE, q8, q8},
+      {STEEPEST_BF16, STEEPEST_BF16, STEEPEST_RESIDUAL_NONE, q8, q8},
+  };
+  constexpr std::size_t counts[] = {1, 31, 33, 64, 67, 513, 1031, 40007};
+  constexpr float edges[] = {NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 3.3e38F};
+  context_cache contexts;
+  random_source random(306);
+  for (const storage& k : kinds)
+    for (const steepest_isa isa : levels())
+      for (const bool rounds : {false, true})
+        for (const bool extreme : {false, true})
+          for (const std::size_t count : counts) {
+            SCOPED_TRACE(testing::Message() << k.name() << " " << steepest_isa_name(isa)
+                                            << " count " << count << " rounds " << rounds);
+            adamw_arrays<float> values = random_values(random, count);
+            for (std::size_t i = 0; extreme && i < count; i += 1 + count / 4) {
+              values.param[i] = edges[random.below(std::size(edges))];
+              values.grad[count - 1 - i] = edges[random.below(std::size(edges))];
+            }
+            narrow_arrays before(k, values);
+            before.set_residuals(random);
+            narrow_arrays after = before;
+            steepest_adamw_config config = make_config();
+            config.step = 1 + random.below(50);
+            config.seed = random.bits();
+            if (random.below(2) == 0) config.grad_scale = 0.75;
+            steepest_adamw_config wide_config = config;
+            if (rounds) config.flags = STEEPEST_ADAMW_STOCHASTIC_ROUNDING;
+            steepest_adamw_tensor x = after.tensor();
+            x.first_index = (std::int64_t{1} << 32) - 40;
+            steepest_step_stats stats = STEEPEST_STEP_STATS_INIT, wide_stats = stats;
+            const bool with_stats = random.below(2) == 0;
+            steepest_context* const context = contexts.get(isa, 1);
+            ASSERT_OK(steepest_adamw_step(context, &config, &x, 1, with_stats ? &stats : nullptr));
+            adamw_arrays<float> wide = before.widened();
+            ASSERT_OK(run_step(context, wide_config, wide, &wide_stats));
+            expect_encoded(config, before, after, wide,
+                           {config.seed, config.step, 5, x.first_index, rounds});
+            if (with_stats && extreme) EXPECT_EQ(stats.nonfinite, wide_stats.nonfinite);
+            if (with_stats && !extreme) expect_about_same(stats, wide_stats);
+            if (testing::Test::HasFailure()) return;
+          }
+}
+
 // A checkpoint is the arrays: continued elsewhere, on other threads, it comes to the same bits.
 TEST(adamw_narrow, a_checkpoint_continues_identically) {
   constexpr std::size_t count = 20011;

@@ -61,6 +61,17 @@ TYPED_TEST(bad_input, counts) {
         {STEEPEST_E_SHAPE, "tensors[2].count", [count](call& c) { c.last().count = count; }});
     rows.push_back({STEEPEST_E_SHAPE, "count", [count](call& c) { c.call_count = count; }});
   }
+  // Each for itself would fit.
+  constexpr std::int64_t most = INT64_MAX / sizeof(TypeParam);
+  constexpr std::size_t too_many = sizeof(TypeParam) + 1;
+  rows.push_back(
+      {STEEPEST_E_SHAPE, "tensors[" + std::to_string(too_many - 1) + "].count", [](call& c) {
+         c.last().count = most;
+         c.tensors.assign(too_many, c.last());
+         c.call_tensors = c.tensors.data();
+         c.call_count = too_many;
+         c.stats.assign(too_many, STEEPEST_STEP_STATS_INIT);
+       }});
   check_rows(rows);
 }
 

@@ -266,6 +266,36 @@ thread_sanitizer_test() {
   env -u STEEPEST_TEST_LONG ctest --preset thread-sanitizer --parallel "$(nproc)"
 }
 
+# Memory errors and leaks, at the levels of which memcheck knows the instructions: generic and AVX2.
+# Not the tests that hold results against long double, which is no longer than double there, nor
+# those that fork, nor long computations. tests/valgrind.supp: what other libraries leave behind.
+memchecked=(adamw_chunk adamw_values bad_input c_layout c_usage callbacks conformance context
+  diagnostics growth muon_bad_input overlap q8 schedule schedule_bad_input spectral_norm
+  unit_scaled_convert)
+memcheck() {
+  local failures=0 test started
+  for test in "${memchecked[@]}"; do
+    started=$SECONDS
+    OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Prescott valgrind --quiet --error-exitcode=9 \
+      --leak-check=full --suppressions=tests/valgrind.supp "build/release/tests/$test" \
+      --gtest_brief=1 || failures=$((failures + 1))
+    echo "== $test ($((SECONDS - started)) s)"
+  done
+  echo "${#memchecked[@]} tests, $failures with errors"
+  ((failures == 0))
+}
+
+# The soak itself, and that it finds what is put wrong on purpose.
+soak() {
+  build/release/tests/soak --minutes 5
+}
+
+soak_finds() {
+  local status=0
+  build/release/tests/soak --minutes 0.4 --seed 1 --sabotage "$1" || status=$?
+  ((status == 1))
+}
+
 # The packages want the prefix /usr, which changes no object.
 packages() {
   local prefix status=0
@@ -420,6 +450,12 @@ test_all() {
   join
 
   if [[ $long ]]; then
+    check -n 20 'soak of five minutes' soak
+    for kind in leak bits oracle file thread; do
+      check -n 1 "the soak finds what is wrong on purpose: $kind" soak_finds "$kind"
+    done
+    check -n 1 'memory errors and leaks, by memcheck' memcheck
+    check -n 1 'a test notices each mutant' tests/mutation/run.py
     check 'Debian packages, installed in a new system' tests/packaging/check_system.sh \
       build/check/packages
     check 'Rust crates, which build the library' bindings/rust/check.sh bundled

@@ -462,9 +462,10 @@ TEST(muon_bad_input, tied_weights) {
   expect_overlap(twice, "^muon_step: tensors\\[2\\]\\.[a-z]+ overlaps tensors\\[0\\]\\.[a-z]+");
 }
 
-// Columns of one array, which has room for 10 + 10 columns: apart, or one column in common.
+// Columns of one array, which has room for 10 + 10 columns: apart, or one column in common, the
+// last of the one or, since the other's rows run into the next, its first.
 TEST(muon_bad_input, interleaved_columns) {
-  for (const std::int64_t shift : {col_count, col_count - 1}) {
+  for (const std::int64_t shift : {col_count, col_count - 1, col_count + 1}) {
     scenario call(STEEPEST_F32);
     muon_layout layout;
     layout.rows = row_count;
