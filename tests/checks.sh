@@ -230,8 +230,9 @@ thread_sanitizer_build() {
   sanitized_build thread-sanitizer thread "${targets[@]}"
 }
 
+# Of the release build; nothing before there is one, as with --only.
 cached() {
-  sed -n "s/^$1:[A-Z]*=//p" build/release/CMakeCache.txt 2>/dev/null
+  sed -n "s/^$1:[A-Z]*=//p" build/release/CMakeCache.txt 2>/dev/null || true
 }
 
 # ---- tests
