@@ -167,22 +167,23 @@ TEST_F(after_fork, every_function_during_calls_of_other_threads) {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::vector<std::thread> others;
-  for (std::size_t t = 0; t < 3; ++t)
+  for (std::size_t t = 0; t < 2; ++t)
     others.emplace_back([&, t] {
       for (std::size_t i = t; !stop; ++i)  // one thread makes LAPACK's calls alone
         if ((t != 0 || all[i % all.size()].uses_lapack) && !is_right(i % all.size(), context.get()))
           ++wrong;
     });
   int code = 0;
-  for (int round = 0; code == 0 && round < (long_run() ? 200 : 8); ++round) {
-    code = in_child([&] {
+  for (int round = 0; code == 0 && round < (long_run() ? 200 : 5); ++round) {
+    const auto all_right = [&] {
       const context_pointer own = try_context({.threads = 2});
       for (std::size_t i = 0; i < all.size(); ++i) {
         if (!is_right(i, context.get())) return 1;
         if (own == nullptr || !is_right(i, own.get())) return 2;
       }
       return 0;
-    });
+    };
+    code = in_child(all_right, 200);  // slow with sanitizers, beside the threads above
   }
   stop = true;
   for (std::thread& thread : others) thread.join();
