@@ -54,7 +54,7 @@ def others(value):
     """What may stand in the place of `value`: near it, or of another kind altogether."""
     strange = [None, -1, 0, 2**70, math.nan, math.inf, "", "q8_dynamic", [], {}, (0.5, 2.0), [[1]]]
     strange += [torch.zeros(()), torch.zeros(0), torch.zeros(7, dtype=torch.uint8), b"x"]
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
         strange += [value[..., :-1] if value.dim() else value[None], value.flatten()[None]]
         strange += [value.to(t) for t in (torch.float64, torch.bfloat16, torch.uint8, torch.int64)]
         strange += [value.to("meta"), torch.zeros(value.shape).to_sparse()]

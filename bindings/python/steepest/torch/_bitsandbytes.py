@@ -71,6 +71,7 @@ def _entry(where: str, entry: dict) -> dict:
         table, scales = entry.get(qmap), entry.get(absmax)
         if not isinstance(table, Tensor) or not isinstance(scales, Tensor):
             states.refuse(where, f"{values} has 8 bits, but {qmap} or {absmax} is missing")
+        states.check_array(where, qmap, table)
         ours = code_values(key)
         if table.shape != ours.shape or not torch.allclose(table.cpu().float(), ours, atol=1e-6):
             states.refuse(where, f"{qmap} is not bitsandbytes' dynamic map")

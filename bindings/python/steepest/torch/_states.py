@@ -41,12 +41,11 @@ def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) 
             refuse(where, f"its format says {key}: {name!r}, which this version does not know")
     for key in [*storage.PLACES, *("residual", "master")]:
         value = entry.get(key)
-        if value is None and key not in formats:
+        if key not in entry and key not in formats:
             continue
         if not isinstance(value, Tensor):
             refuse(where, f"{key} is {'missing' if value is None else f'no tensor, but {value!r}'}")
-        if value.is_meta or value.layout != torch.strided:
-            refuse(where, f"{key} is on {value.device} with layout {value.layout}, not an array")
+        check_array(where, key, value)
         if value.shape != shape:
             refuse(where, f"{key} has the shape {tuple(value.shape)}, not {tuple(shape)}")
         if key in formats:
@@ -64,6 +63,11 @@ def check_state(where: str, entry: dict, shape: torch.Size, dtype: torch.dtype) 
             refuse(where, f"{key} is missing, though the format says {kind!r}")
         if entry[key].dtype != wanted:
             refuse(where, f"{key} is of type {entry[key].dtype}, not {wanted}")
+
+
+def check_array(where: str, key: str, value: Tensor) -> None:
+    if value.is_meta or value.layout != torch.strided:
+        refuse(where, f"{key} is on {value.device} with layout {value.layout}, not an array")
 
 
 def _check_step(where: str, entry: dict) -> None:
@@ -87,6 +91,7 @@ def _check_q8(where: str, key: str, name: str, codes: Tensor, scales: Any) -> No
         refuse(where, f"{key} is of type {codes.dtype}, but {name} has torch.uint8")
     if not isinstance(scales, Tensor):
         refuse(where, f"{key}_scales is missing, though {key} is {name}")
+    check_array(where, f"{key}_scales", scales)
     if (scales.numel(), scales.dtype) != wanted:
         refuse(
             where,
