@@ -60,7 +60,7 @@ inline holdings measure() {
 // oneTBB, which are made when they are first wanted.
 class watch {
  public:
-  static constexpr std::int64_t heap_allowance = 64 << 10, resident_allowance = 3 << 20;
+  static constexpr std::int64_t heap_allowance = 256 << 10, resident_allowance = 3 << 20;
   static constexpr std::int64_t thread_allowance = 2;
 
   void warm_up(const holdings& now) { merge(base_, now); }

@@ -138,7 +138,7 @@ void worker::fixed_again() {
   const fixed_call& one =
       shared_.fixed[static_cast<std::size_t>(random_.below(std::ssize(shared_.fixed)))];
   std::uint64_t now = perform(*one.kind, one.seed, shared_.any(random_));
-  if (++shared_.fixed_made > 300 && shared_.wrong == sabotage::bits) now ^= 1;
+  if (++shared_.fixed_made > 50 && shared_.wrong == sabotage::bits) now ^= 1;
   require(now == one.expected, "%s, call seed 0x%llx: not the bits of the first time",
           one.kind->name, static_cast<unsigned long long>(one.seed));
 }
@@ -237,7 +237,7 @@ void worker::follow(trajectory<Real>& t) {
 void worker::do_wrong() {
   switch (shared_.wrong) {
     case sabotage::leak: {
-      void* volatile lost = std::malloc(100);
+      void* volatile lost = std::malloc(4000);
       static_cast<void>(lost);
       break;
     }
