@@ -368,7 +368,9 @@ TEST(adamw_narrow, kernels_of_their_own) {
             ASSERT_OK(run_step(context, wide_config, wide, &wide_stats));
             expect_encoded(config, before, after, wide,
                            {config.seed, config.step, 5, x.first_index, rounds});
-            if (with_stats && extreme) EXPECT_EQ(stats.nonfinite, wide_stats.nonfinite);
+            if (with_stats && extreme) {
+              EXPECT_EQ(stats.nonfinite, wide_stats.nonfinite);
+            }
             if (with_stats && !extreme) expect_about_same(stats, wide_stats);
             if (testing::Test::HasFailure()) return;
           }
