@@ -54,15 +54,15 @@ std::size_t main_stack_size() {
 // ------------------------------------------------------------------ little memory
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool can_limit_memory = false;  // the sanitizers map terabytes
+constexpr bool is_plain_build = false;  // sanitizers map terabytes, and have larger frames
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool can_limit_memory = false;
+constexpr bool is_plain_build = false;
 #else
-constexpr bool can_limit_memory = true;
+constexpr bool is_plain_build = true;
 #endif
 #else
-constexpr bool can_limit_memory = true;
+constexpr bool is_plain_build = true;
 #endif
 
 // While it lives this process may map `more` bytes beyond what it has.
@@ -92,7 +92,7 @@ class memory_limit {
 // The first test of the program: oneTBB has no threads yet, and OpenBLAS not the buffer that it
 // keeps. The one could not start them, the other would ask for memory for ever.
 TEST(callers, a_first_call_with_little_address_space) {
-  if (!can_limit_memory) GTEST_SKIP() << "not with sanitizers";
+  if (!is_plain_build) GTEST_SKIP() << "not with sanitizers";
   std::vector<sample_call> all;
   for (sample_call& call : every_call(call_size::large))
     if (call.name == "adamw_step f32" || call.name == "msign svd type 1" ||
@@ -170,7 +170,7 @@ int run_with_little_memory(const std::vector<expected_call>& all, std::size_t mo
 }
 
 TEST(callers, little_address_space) {
-  if (!can_limit_memory) GTEST_SKIP() << "not with sanitizers";
+  if (!is_plain_build) GTEST_SKIP() << "not with sanitizers";
   const std::vector<expected_call> all = expected_calls(call_size::large);
   for (const std::size_t more : {std::size_t{0}, std::size_t{1} << 18, std::size_t{1} << 22}) {
     const int code = in_child([&] { return run_with_little_memory(all, more); });
@@ -242,7 +242,7 @@ TEST(callers, stacks_of_256_KiB) {
     }
   pthread_setattr_default_np(&before);
   std::printf("the deepest stack: %zu KiB, in %s\n", deepest >> 10, where.c_str());
-  EXPECT_LE(deepest, small_stack / 2) << "as much is left to the caller";
+  EXPECT_TRUE(!is_plain_build || deepest <= small_stack / 2) << "as much is left to the caller";
 }
 
 // ------------------------------------------------------------------ signals
