@@ -94,7 +94,7 @@ inline constexpr known_hash known_hashes[] = {
     {"adam_update_rms", 0xf3c42d3cd2aa3d18},
     {"snr", 0xccebf9bfed51c8cc},
     {"scale_factor", 0x98cacf16ea2d12c8},
-    {"msign_band", 0x946670d65ed342f3},
+    {"msign_band", 0x3fba0b57542f8f25},
     {"msign_coefficients", 0xaea835ef0032ffaa},
 };
 

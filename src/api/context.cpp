@@ -9,7 +9,6 @@
 #include "api/arguments.hpp"
 #include "dispatch/cpu.hpp"
 #include "dispatch/tables.hpp"
-#include "linalg/linalg.hpp"
 #include "parallel/parallel_for.hpp"
 
 namespace steepest::api {
@@ -129,15 +128,13 @@ steepest_status create(const char* function, const steepest_context_options* giv
                         static_cast<int>(threads));
   }
 
-  const uint64_t flags = options.flags | always_set;
-  if ((flags & STEEPEST_CONTEXT_OPENBLAS) != 0) linalg::obtain_blas_buffer();
   void* place =
       allocator.allocate(allocator.user, alignof(steepest_context), sizeof(steepest_context));
   if (place == nullptr) return fail(STEEPEST_E_OUT_OF_MEMORY, "%s: out of memory", function);
   auto* context = new (place) steepest_context(allocator);
   context->isa = isa;
   context->tables = &tables_for(isa);
-  context->flags = flags;
+  context->flags = options.flags | always_set;
   context->fork_generation = fork_generation();
   context->threads = threads;
   if (options.executor != nullptr) {

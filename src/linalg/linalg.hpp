@@ -77,6 +77,7 @@ struct product_memory {
 };
 template <class T>
 int64_t packed_elements(const steepest_context& context, int64_t rows, int64_t cols);
+// May throw as obtain_blas_buffer, where products are OpenBLAS's.
 template <class T>
 int64_t product_elements(const steepest_context& context, int64_t rows, int64_t cols);
 

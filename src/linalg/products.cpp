@@ -384,7 +384,10 @@ template <class T>
 int64_t product_elements(const steepest_context& context, int64_t rows, int64_t cols) {
   // OpenBLAS takes up to three symmetric matrices row by row.
   const int64_t n = std::min(rows, cols);
-  if (uses_openblas(context)) return 3 * n * n;
+  if (uses_openblas(context)) {
+    obtain_blas_buffer();
+    return 3 * n * n;
+  }
   return unit_words<T, plain_operands<T>>(context, rows, cols) +
          waiting_elements<T, plain_operands<T>>(context, rows, cols);
 }
