@@ -90,7 +90,7 @@ class contest {
   template <class State>
   void run(State& state) {
     prepare();
-    for (auto _ : state) state.SetIterationTime(round());
+    for ([[maybe_unused]] auto _ : state) state.SetIterationTime(round());
     state.counters["seconds"] = seconds();
     if (condition_)
       state.counters["rounds_held"] =
