@@ -154,6 +154,12 @@ inline std::size_t add_sample(buffers& to, random_source& random, steepest_dtype
   return to.add(sample_size(dtype), bytes.data(), count);
 }
 
+// Of zeros, as at the start.
+inline std::size_t add_residual(buffers& to, std::int32_t kind, std::size_t count) {
+  if (kind == STEEPEST_RESIDUAL_NEAREST8) return to.add(std::vector<std::int8_t>(count));
+  return to.add(std::vector<std::uint16_t>(count));
+}
+
 // The scales of a Q8 array, about 1.
 inline std::size_t add_scales(buffers& to, random_source& random, steepest_dtype dtype,
                               std::size_t count) {

@@ -153,10 +153,7 @@ inline sample_call muon_call(const muon_sample& s, std::int64_t rows, std::int64
     p.momentum = add_sample(call.given, random, s.momentum, n);
     if ((s.flags & STEEPEST_MUON_EMIT_DELTA) != 0)
       p.delta = add_sample(call.given, random, s.param, n);
-    if (s.residual == STEEPEST_RESIDUAL_NEAREST8)
-      p.residual = call.given.add(std::vector<std::int8_t>(n));
-    else if (s.residual != STEEPEST_RESIDUAL_NONE)
-      p.residual = call.given.add(std::vector<std::uint16_t>(n));
+    if (s.residual != STEEPEST_RESIDUAL_NONE) p.residual = add_residual(call.given, s.residual, n);
     if (s.copy != 0) p.copy = add_sample(call.given, random, s.copy, n);
     if (is_blocked(s.momentum)) p.scales = add_scales(call.given, random, s.momentum, n);
     all.push_back(p);

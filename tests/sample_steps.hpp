@@ -99,11 +99,7 @@ inline sample_call adamw_call(const adamw_sample& s, std::size_t large, std::siz
       p.largest = add_sample(call.given, random, s.exp_avg_sq, n, false);
     if ((s.flags & STEEPEST_ADAMW_EMIT_DELTA) != 0)
       p.delta = add_sample(call.given, random, s.param, n);
-    // Zeros, as at the start.
-    if (s.residual == STEEPEST_RESIDUAL_NEAREST8)
-      p.residual = call.given.add(std::vector<std::int8_t>(n));
-    else if (s.residual != STEEPEST_RESIDUAL_NONE)
-      p.residual = call.given.add(std::vector<std::uint16_t>(n));
+    if (s.residual != STEEPEST_RESIDUAL_NONE) p.residual = add_residual(call.given, s.residual, n);
     if (s.copy != 0) p.copy = add_sample(call.given, random, s.copy, n);
     if (is_blocked(s.exp_avg)) p.exp_avg_scales = add_scales(call.given, random, s.exp_avg, n);
     if (is_blocked(s.exp_avg_sq))

@@ -6,6 +6,7 @@
 #include <cfloat>
 #include <cmath>
 
+#include "calls.hpp"
 #include "ranges.hpp"
 
 namespace steepest_fuzz {
@@ -232,6 +233,22 @@ inline workspace_given some_workspace(choices& input, memory& seen, std::size_t 
       hand_over(input, seen, memory::input, steepest_workspace STEEPEST_WORKSPACE_INIT, w);
   return {result.pointer,
           worse(result.rule, refuse_if(result.seen.bytes < bytes || result.seen.data == nullptr))};
+}
+
+// Judges a call of a matrix function that the contract has `rule` for. True if there is an answer
+// to look at: not after a callback's failure or a refusal.
+inline bool has_answer(const callback_context& context, steepest_status status, verdict rule,
+                       const char* function) {
+  const bool out_of_order = status == STEEPEST_E_INTERNAL || status == STEEPEST_E_OUT_OF_MEMORY;
+  if (context.failed()) {
+    REQUIRE(out_of_order, "a callback failed, the status is %d", status);
+    return false;
+  }
+  REQUIRE(!out_of_order, "status %d", status);
+  const bool answered =
+      status == STEEPEST_OK || status == STEEPEST_E_NONFINITE || status == STEEPEST_E_NOT_CONVERGED;
+  expect(rule, answered ? STEEPEST_OK : status, function);
+  return answered;
 }
 
 }  // namespace steepest_fuzz

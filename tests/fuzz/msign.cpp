@@ -174,16 +174,7 @@ void signs(choices& input, memory& seen) {
     }
   if (input.rarely(8)) context.break_one(input);
   const steepest_status status = watched(function, seen, [&] { return call(context.context); });
-  if (context.failed()) {
-    REQUIRE(status == STEEPEST_E_INTERNAL || status == STEEPEST_E_OUT_OF_MEMORY,
-            "a callback failed, the status is %d", status);
-    return;
-  }
-  REQUIRE(status != STEEPEST_E_INTERNAL && status != STEEPEST_E_OUT_OF_MEMORY, "status %d", status);
-  const bool answered =
-      status == STEEPEST_OK || status == STEEPEST_E_NONFINITE || status == STEEPEST_E_NOT_CONVERGED;
-  expect(rule, answered ? STEEPEST_OK : status, function);
-  if (!answered || empty || b.count <= 0) return;
+  if (!has_answer(context, status, rule, function) || empty || b.count <= 0) return;
   if (!finite) REQUIRE(status != STEEPEST_OK, "an answer for what is not finite");
   if (finite && is_bounded(b.config.seen)) REQUIRE(status != STEEPEST_E_NONFINITE, "not finite?");
   for (std::size_t i = 0; i < b.out.size(); ++i) {

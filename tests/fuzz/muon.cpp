@@ -290,16 +290,7 @@ void run(const std::uint8_t* data, std::size_t size) {
   };
   if (input.rarely(8)) context.break_one(input);
   const steepest_status status = watched("muon_step", seen, [&] { return step(context.context); });
-  if (context.failed()) {
-    REQUIRE(status == STEEPEST_E_INTERNAL || status == STEEPEST_E_OUT_OF_MEMORY,
-            "a callback failed, the status is %d", status);
-    return;
-  }
-  REQUIRE(status != STEEPEST_E_INTERNAL && status != STEEPEST_E_OUT_OF_MEMORY, "status %d", status);
-  const bool answered =
-      status == STEEPEST_OK || status == STEEPEST_E_NONFINITE || status == STEEPEST_E_NOT_CONVERGED;
-  expect(rule, answered ? STEEPEST_OK : status, "muon_step");
-  if (!answered) return;
+  if (!has_answer(context, status, rule, "muon_step")) return;
   for (std::int64_t i = 0; i < n && overlaps == verdict::accept; ++i) {
     const auto index = static_cast<std::size_t>(i);
     const steepest_muon_tensor& t = array[index].seen;

@@ -106,15 +106,17 @@ def same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("target", ["f32", "q8_dynamic", "split, 8 bits"])
-@pytest.mark.parametrize("form", ["f32", "q8_dynamic", "q8_companded", "kahan", "bitsandbytes"])
-@settings(
-    max_examples=40,
+REPEATABLE = settings(
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.parametrize("target", ["f32", "q8_dynamic", "split, 8 bits"])
+@pytest.mark.parametrize("form", ["f32", "q8_dynamic", "q8_companded", "kahan", "bitsandbytes"])
+@settings(REPEATABLE, max_examples=40)
 @given(data=some.data())
 def test_edited_state_dicts_load_or_are_refused(form, target, data):
     given = copy.deepcopy(saved(form))
@@ -137,13 +139,7 @@ def test_edited_state_dicts_load_or_are_refused(form, target, data):
 
 
 @pytest.mark.parametrize("form", ["q8_dynamic", "split, 8 bits", "bitsandbytes"])
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+@settings(REPEATABLE, max_examples=60)
 @given(data=some.data())
 def test_edits_anywhere_never_crash(form, data):
     """torch takes any hyper-parameters from a dictionary: what is wrong with them a step says."""
